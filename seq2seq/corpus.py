@@ -1,0 +1,417 @@
+"""A corpus as ids on disk, of which training reads what it needs, when it needs it.
+
+    text files --lines--> text --pairs--> Pair --encode_corpus--> folder --ParallelIds--> ids
+
+The folder has flat arrays and a manifest. The manifest tells what they were made of, so that they
+are used again for as long as that stays the same.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seq2seq.config import Config, DataConfig
+from seq2seq.errors import DataError, Seq2SeqError, StorageError, UsageError
+from seq2seq.lines import LineCounts, one_line, read_lines, unreadable
+from seq2seq.pairs import (
+    Pair,
+    PairCounts,
+    check_rereadable,
+    no_usable_pairs,
+    read_pairs,
+    training_pairs,
+    validation_pairs,
+)
+
+# The whole way from files to ids.
+__all__ = [
+    "LineCounts",
+    "Pair",
+    "PairCounts",
+    "ParallelIds",
+    "encode_corpus",
+    "one_line",
+    "read_lines",
+    "read_pairs",
+    "training_pairs",
+    "validation_pairs",
+]
+
+_CHUNK_PAIRS = 8192
+_CHUNK_CHARACTERS = 2_000_000  # a chunk is closed at either limit, so that long lines need no more
+
+_FORMAT = 1  # of the folder that `encode_corpus` writes; another number is encoded anew
+_MANIFEST = "manifest.json"
+_SIDES = ("source", "target")
+_ARRAY_NAMES = (
+    "lines",
+    *(f"{side}_{what}" for side in _SIDES for what in ("ids", "offsets", "lengths")),
+)
+
+
+class TextEncoder(Protocol):
+    """What is needed of a tokenizer."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids are below this."""
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sentence."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for tokenizers that encode alike."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without begin and end of sentence."""
+
+
+class TextEncoders(Protocol):
+    """One tokenizer a side."""
+
+    @property
+    def source(self) -> TextEncoder:
+        """The tokenizer of the source side."""
+
+    @property
+    def target(self) -> TextEncoder:
+        """The tokenizer of the target side."""
+
+
+def encode_corpus(config: Config, tokenizers: TextEncoders, folder: Path) -> PairCounts:
+    """Writes the ids of the training pairs to `folder`, for `ParallelIds` to open.
+
+    Pairs over `data.max_source_length` or `data.max_target_length` pieces, end of sentence
+    included, are left out and counted. Memory does not grow with the corpus. Where `folder`
+    already has the ids of the same text, tokenizers and limits, they stay. Otherwise a folder
+    beside it is filled and takes its place at the end, so that `folder` is never half written;
+    what a killed call left beside it goes. One call a folder at a time.
+
+    Args:
+        config: Of it, `data` is used.
+        tokenizers: What makes ids of the text.
+        folder: Made, or replaced if it has nothing but an encoded corpus in it.
+
+    Raises:
+        StorageError: A file cannot be read or `folder` cannot be written.
+        UsageError: A file is a pipe; `folder` has other things in it.
+        DataError: As for `read_pairs`; no pair is left; a file changed while it was read.
+    """
+    data = config.data
+    paths = [*data.train_source, *data.train_target]
+    for path in paths:
+        check_rereadable(path)
+    stamps = [_stamp(path) for path in paths]
+    key = _key(data, tokenizers)
+    if (counts := _reusable(folder, key)) is not None:
+        return counts
+    counts = PairCounts()
+    with _replacing(folder) as temporary:
+        arrays = _write_arrays(data, tokenizers, temporary, counts)
+        if not counts.kept:
+            raise no_usable_pairs(counts)
+        for path, stamp in zip(paths, stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise DataError(f"{path}: changed while it was read; run again when it is complete")
+        manifest = {"key": key, "counts": asdict(counts), "arrays": arrays}
+        with (temporary / _MANIFEST).open("w", encoding="utf-8") as stream:
+            json.dump(manifest, stream, indent=1)
+            _flush(stream)
+    return counts
+
+
+class ParallelIds:
+    """The ids of sentence pairs, read from the disk as they are asked for.
+
+    Legend of shapes: N pairs, S source length, T target length.
+
+    Attributes:
+        counts: What became of the pairs of the corpus.
+        source_lengths: Ids of each source, end of sentence included, `[N]` int32.
+        target_lengths: Ids of each target, end of sentence included, `[N]` int32.
+        lines: Line number of each pair in the corpus, `[N]` int64.
+    """
+
+    def __init__(self, counts: PairCounts, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.counts = counts
+        self.source_lengths: NDArray[np.int32] = arrays["source_lengths"]
+        self.target_lengths: NDArray[np.int32] = arrays["target_lengths"]
+        self.lines: NDArray[np.int64] = arrays["lines"]
+        self._arrays = arrays
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The ids that `encode_corpus` wrote to `folder`.
+
+        Raises:
+            DataError: `folder` has no complete encoded corpus.
+        """
+        try:
+            manifest = _manifest(folder)
+            counts = _counts(manifest["counts"])
+            arrays = {
+                name: _mapped(folder / _file_name(name), manifest["arrays"][name])
+                for name in _ARRAY_NAMES
+            }
+            return cls(counts, arrays)
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            raise DataError(
+                f"{folder}: not a complete encoded corpus ({err}); delete it and train again"
+            ) from err
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def source(self, row: int) -> NDArray[np.int32]:
+        """The source ids of a pair, the last one ends the sentence: `[S]` int32."""
+        return self._ids("source", row)
+
+    def target(self, row: int) -> NDArray[np.int32]:
+        """The target ids of a pair, the last one ends the sentence: `[T]` int32."""
+        return self._ids("target", row)
+
+    def location(self, row: int) -> str:
+        """Where the source of a pair is, as `file:line`, for messages."""
+        line = int(self.lines[row])
+        for file in self.counts.source_files:
+            if line <= file.lines:
+                break
+            line -= file.lines
+        return f"{file.name}:{line}"
+
+    def _ids(self, side: str, row: int) -> NDArray[np.int32]:
+        start, end = self._arrays[f"{side}_offsets"][row : row + 2]
+        ids: NDArray[np.int32] = self._arrays[f"{side}_ids"][start:end].astype(np.int32)
+        return ids
+
+
+def _write_arrays(
+    data: DataConfig, tokenizers: TextEncoders, folder: Path, counts: PairCounts
+) -> dict[str, dict[str, Any]]:
+    """Writes the arrays; what the manifest says about each."""
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(_ArrayFile(folder / _file_name(name), dtype))
+            for name, dtype in _dtypes(tokenizers).items()
+        }
+        ends = {"source": 0, "target": 0}
+        for side in ends:
+            arrays[f"{side}_offsets"].append([0])
+        for chunk in _chunks(training_pairs(data, counts)):
+            kept = _encoded(chunk, data, tokenizers, counts)
+            arrays["lines"].append(kept["lines"])
+            for side in ends:
+                lengths = [len(ids) for ids in kept[side]]
+                offsets = ends[side] + np.cumsum(lengths, dtype=np.int64)
+                ends[side] += sum(lengths)
+                arrays[f"{side}_lengths"].append(lengths)
+                arrays[f"{side}_offsets"].append(offsets)
+                arrays[f"{side}_ids"].append(itertools.chain.from_iterable(kept[side]))
+        return {name: array.finish() for name, array in arrays.items()}
+
+
+def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    chunk: list[Pair] = []
+    characters = 0
+    for pair in pairs:
+        chunk.append(pair)
+        characters += len(pair.source) + len(pair.target)
+        if len(chunk) == _CHUNK_PAIRS or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _encoded(
+    chunk: Sequence[Pair], data: DataConfig, tokenizers: TextEncoders, counts: PairCounts
+) -> dict[str, list[Any]]:
+    """The line numbers and ids, ended, of the pairs that are kept."""
+    kept: dict[str, list[Any]] = {"lines": [], "source": [], "target": []}
+    sources = tokenizers.source.encode_batch([pair.source for pair in chunk])
+    targets = tokenizers.target.encode_batch([pair.target for pair in chunk])
+    for pair, source, target in zip(chunk, sources, targets, strict=True):
+        if not source or not target:  # zero-width spaces, say: nothing once normalised
+            counts.drop("blank", pair.line)
+        elif len(source) >= data.max_source_length or len(target) >= data.max_target_length:
+            counts.drop("too_long", pair.line)
+        else:
+            counts.kept += 1
+            counts.identical += pair.source == pair.target
+            kept["lines"].append(pair.line)
+            kept["source"].append([*source, tokenizers.source.eos_id])
+            kept["target"].append([*target, tokenizers.target.eos_id])
+    return kept
+
+
+def _dtypes(tokenizers: TextEncoders) -> dict[str, str]:
+    """The type of each array in the folder, by name."""
+    dtypes = {"lines": "<i8"}
+    for side, tokenizer in (("source", tokenizers.source), ("target", tokenizers.target)):
+        dtypes[f"{side}_ids"] = "<u2" if tokenizer.vocabulary_size <= 1 << 16 else "<i4"
+        dtypes[f"{side}_offsets"] = "<i8"
+        dtypes[f"{side}_lengths"] = "<i4"
+    return dtypes
+
+
+def _file_name(array: str) -> str:
+    return f"{array}.bin"
+
+
+class _ArrayFile:
+    """A flat array that is written piece by piece."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self._dtype = dtype
+        self._digest = hashlib.sha256()
+        self._stream = path.open("wb")
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def append(self, values: Iterable[int]) -> None:
+        data = np.fromiter(values, self._dtype).tobytes()
+        self._stream.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def finish(self) -> dict[str, Any]:
+        _flush(self._stream)
+        return {"dtype": self._dtype, "bytes": self._bytes, "sha256": self._digest.hexdigest()}
+
+
+def _mapped(path: Path, about: Mapping[str, Any]) -> NDArray[Any]:
+    if path.stat().st_size != about["bytes"]:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {about['bytes']}")
+    # A plain array over the mapping: slices of np.memmap itself cost several times as much.
+    return np.asarray(np.memmap(path, dtype=about["dtype"], mode="r"))
+
+
+def _key(data: DataConfig, tokenizers: TextEncoders) -> dict[str, Any]:
+    """All that decides the ids; equal keys, equal folders."""
+    return {
+        "format": _FORMAT,
+        "sources": [_sha256(path) for path in data.train_source],
+        "targets": [_sha256(path) for path in data.train_target],
+        "source_tokenizer": tokenizers.source.fingerprint,
+        "target_tokenizer": tokenizers.target.fingerprint,
+        "max_source_length": data.max_source_length,
+        "max_target_length": data.max_target_length,
+        "on_bad_utf8": data.on_bad_utf8,
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as err:
+        raise unreadable(path, err) from err
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as err:
+        raise unreadable(path, err) from err
+    return status.st_size, status.st_mtime_ns
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["key"]["format"] != _FORMAT:
+        raise ValueError(f"format {manifest['key']['format']}, expected {_FORMAT}")
+    return manifest
+
+
+def _counts(fields: Mapping[str, Any]) -> PairCounts:
+    files = {
+        side: [LineCounts(**file) for file in fields[side]]
+        for side in ("source_files", "target_files")
+    }
+    return PairCounts(**{**fields, **files})
+
+
+def _reusable(folder: Path, key: Mapping[str, Any]) -> PairCounts | None:
+    """The counts of the corpus in `folder` if it is that of `key` and undamaged."""
+    try:
+        manifest = _manifest(folder)
+        if manifest["key"] != key:
+            return None
+        for name in _ARRAY_NAMES:
+            if _sha256(folder / _file_name(name)) != manifest["arrays"][name]["sha256"]:
+                return None
+        return replace(_counts(manifest["counts"]), reused=True)
+    except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
+        return None  # no corpus here, or a damaged one: it is encoded anew
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, whole, if the block ends well."""
+    _check_replaceable(folder)
+    prefix = f".{folder.name}.tmp-"
+    temporary = folder.with_name(f"{prefix}{os.getpid()}")
+    old = folder.with_name(f"{prefix}{os.getpid()}-old")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.parent.iterdir():
+            if left_over.name.startswith(prefix):
+                shutil.rmtree(left_over)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _flush_folder(temporary)
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+            _flush_folder(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as err:
+        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+
+
+def _check_replaceable(folder: Path) -> None:
+    ours = {_MANIFEST, *(_file_name(name) for name in _ARRAY_NAMES)}
+    try:
+        others = sorted({path.name for path in folder.iterdir()} - ours)
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+    if others:
+        raise UsageError(
+            f"{folder}: has {others[0]!r} in it, which is not part of an encoded corpus; "
+            "expected an empty or new folder"
+        )
+
+
+def _flush(stream: IO[Any]) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

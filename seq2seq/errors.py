@@ -1,0 +1,56 @@
+"""The errors that users can cause, and the exit code of each.
+
+Every message is one line: where (`file:line:` or `file: section.key:`), what is wrong, what was
+expected and what to do. The command line prints it after `error: ` and exits with `exit_code`;
+a traceback is shown for bugs only. Library users catch `Seq2SeqError`.
+"""
+
+
+class Seq2SeqError(Exception):
+    """Base of every error this package raises on purpose; itself never raised."""
+
+    exit_code = 1
+
+
+class UsageError(Seq2SeqError):
+    """An option or a configuration that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(Seq2SeqError):
+    """A corpus or an input text that is not what it must be."""
+
+    exit_code = 3
+
+
+class ModelError(Seq2SeqError):
+    """A model folder, tokenizer or checkpoint that is missing, damaged or of another kind."""
+
+    exit_code = 4
+
+
+class StorageError(Seq2SeqError):
+    """A file or folder that cannot be read or written: missing, no permission, disk full."""
+
+    exit_code = 5
+
+
+class DivergenceError(Seq2SeqError):
+    """Training whose loss or gradient is no longer finite."""
+
+    exit_code = 6
+
+
+class LockedError(Seq2SeqError):
+    """A model folder that another process is training in."""
+
+    exit_code = 7
+
+
+class Interrupted(Seq2SeqError):
+    """Work that a signal ended in good order; `exit_code` is 128 plus the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

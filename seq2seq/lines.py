@@ -1,0 +1,210 @@
+"""The reader of every text file: what a line is, decided here and nowhere else.
+
+Python's text files, `str.splitlines` and TensorFlow's readers split at different characters, and
+one surplus line shifts every line after it: a corpus is then misaligned, a translation misplaced.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from seq2seq.errors import DataError, StorageError
+
+MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
+
+_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# First bytes of files that are not UTF-8 text, and what to do about each.
+_FOREIGN_STARTS = {
+    b"\xff\xfe": "the file is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "the file is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\x1f\x8b": "the file is compressed: decompress it with gunzip",
+}
+
+
+@dataclass
+class LineCounts:
+    """What one text file had, counted while it is read.
+
+    Attributes:
+        name: The file, as messages name it.
+        lines: As `wc -l` counts them, and one more if the last one does not end.
+        size: Bytes.
+        bad_utf8: Lines that are not UTF-8, or have a NUL.
+        control: Lines in which characters became spaces, as `one_line` does it.
+        carriage_returns: Lines that ended in CR LF.
+        cut: Lines of which only the first `MAX_LINE_BYTES` bytes were kept.
+        byte_order_mark: Whether the file began with one.
+    """
+
+    name: str
+    lines: int = 0
+    size: int = 0
+    bad_utf8: int = 0
+    control: int = 0
+    carriage_returns: int = 0
+    cut: int = 0
+    byte_order_mark: bool = False
+
+
+def one_line(text: str) -> str:
+    """`text` with a space for each control character and Unicode line or paragraph separator.
+
+    What comes out is one line to every reader, whatever it splits at.
+    """
+    return _LINE_BREAKING.sub(" ", text)
+
+
+def read_lines(
+    file: str | Path | BinaryIO,
+    *,
+    on_bad_utf8: Literal["error", "replace"] = "error",
+    counts: LineCounts | None = None,
+) -> Iterator[str]:
+    """The lines of a UTF-8 file or binary stream, each made `one_line`, as soon as it is there.
+
+    Only LF ends a line, one CR before it goes with it, and a last line counts without one too. A
+    byte order mark is dropped. Of a line over `MAX_LINE_BYTES` the rest is passed over.
+
+    Args:
+        file: A path, or a binary stream such as `sys.stdin.buffer`, which is left open.
+        on_bad_utf8: What to do about a line that is not UTF-8 or has a NUL: raise, or put U+FFFD
+            for what cannot be read and a space for the NUL.
+        counts: Filled while reading.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: A line is not UTF-8 or has a NUL; names file, line and byte.
+    """
+    counts = LineCounts(_name(file)) if counts is None else counts
+    for raw in _raw_lines(file, counts):
+        if on_bad_utf8 == "replace":
+            yield _replaced(raw, counts)
+        else:
+            _refuse_nul(raw, counts)
+            yield _decoded(raw, counts)
+
+
+def read_valid_lines(path: Path, *, counts: LineCounts | None = None) -> Iterator[str | None]:
+    """The lines of a file as `read_lines` gives them, and None for each that is not UTF-8.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: A line has a NUL: the file is no text then, or text in another encoding.
+    """
+    counts = LineCounts(_name(path)) if counts is None else counts
+    for raw in _raw_lines(path, counts):
+        _refuse_nul(raw, counts)
+        try:
+            text = _decoded(raw, counts)
+        except DataError:
+            counts.bad_utf8 += 1
+            yield None
+        else:
+            yield text
+
+
+def unreadable(file: object, err: OSError) -> StorageError:
+    """The error for a file that the system does not let us read."""
+    return StorageError(f"{file}: cannot be read: {err.strerror or err}")
+
+
+def _name(file: str | Path | BinaryIO) -> str:
+    if isinstance(file, str | Path):
+        return str(file)
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else "input"
+
+
+@contextmanager
+def _opened(file: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(file, str | Path):
+        yield file
+        return
+    with Path(file).open("rb") as stream:
+        yield stream
+
+
+def _raw_lines(file: str | Path | BinaryIO, counts: LineCounts) -> Iterator[bytes]:
+    """Each line as bytes without its end; all counts but those of its text are kept here."""
+    try:
+        with _opened(file) as stream:
+            while raw := _raw_line(stream, counts):
+                counts.lines += 1
+                if counts.lines == 1 and raw.startswith(_BYTE_ORDER_MARK):
+                    counts.byte_order_mark = True
+                    raw = raw.removeprefix(_BYTE_ORDER_MARK)
+                counts.carriage_returns += raw.endswith(b"\r\n")
+                yield raw.removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as err:
+        raise unreadable(counts.name, err) from err
+
+
+def _raw_line(stream: BinaryIO, counts: LineCounts) -> bytes:
+    """The next line with its end, or as much of it as is kept; nothing at the end of the file."""
+    raw = stream.readline(MAX_LINE_BYTES)
+    counts.size += len(raw)
+    if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+        counts.cut += 1
+        while rest := stream.readline(MAX_LINE_BYTES):
+            counts.size += len(rest)
+            if rest.endswith(b"\n"):
+                break
+    return raw
+
+
+def _refuse_nul(raw: bytes, counts: LineCounts) -> None:
+    """Refuses a line with a NUL, and a file that begins like one of another kind."""
+    where = f"{counts.name}:{counts.lines}"
+    if counts.lines == 1 and (advice := _FOREIGN_STARTS.get(raw[:2])):
+        raise DataError(f"{where}: not UTF-8 text; {advice}")
+    nul = raw.find(0)
+    if nul < 0:
+        return
+    advice = "expected text: remove the byte or the line"
+    if raw.count(0) * 3 > len(raw):  # Latin letters in UTF-16 have one in every second byte
+        advice = "the file looks like UTF-16: convert it with iconv -f UTF-16LE -t UTF-8"
+    raise DataError(f"{where}: NUL at byte {nul + 1}; {advice}")
+
+
+def _decoded(raw: bytes, counts: LineCounts) -> str:
+    try:
+        return _cleaned(_utf8(raw, "strict"), counts)
+    except UnicodeDecodeError as err:
+        mark = len(_BYTE_ORDER_MARK) if counts.byte_order_mark and counts.lines == 1 else 0
+        raise DataError(
+            f"{counts.name}:{counts.lines}: invalid UTF-8 at byte {err.start + mark + 1} "
+            f"(0x{raw[err.start]:02x}); expected UTF-8: correct the line or, if the file is in "
+            "another encoding, convert it, say with iconv -f LATIN1 -t UTF-8"
+        ) from err
+
+
+def _replaced(raw: bytes, counts: LineCounts) -> str:
+    text = _utf8(raw, "replace")
+    # U+FFFD may also stand in the line itself; only the strict decoder tells.
+    counts.bad_utf8 += 0 in raw or ("\ufffd" in text and not _is_utf8(raw))
+    return _cleaned(text, counts)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        _utf8(raw, "strict")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _utf8(raw: bytes, errors: Literal["strict", "replace"]) -> str:
+    # A line that was cut may end inside a character, and that part of one is no fault.
+    text, _ = codecs.utf_8_decode(raw, errors, len(raw) < MAX_LINE_BYTES)
+    return text
+
+
+def _cleaned(text: str, counts: LineCounts) -> str:
+    text, replaced = _LINE_BREAKING.subn(" ", text)
+    counts.control += replaced > 0
+    return text

@@ -1,0 +1,86 @@
+"""TensorFlow, started quietly on the device and in the precision asked for."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from seq2seq.errors import UsageError
+
+Device = Literal["auto", "cpu", "gpu"]
+Precision = Literal["float32", "bfloat16"]
+
+# Products of bfloat16 numbers with float32 sums are instructions of the processor or they are slow.
+_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+
+def start_tensorflow(device: Device = "auto") -> None:
+    """Imports TensorFlow without its start-up noise and chooses the device.
+
+    `auto` takes a GPU if there is one, with memory growth on. To be called before any other use
+    of TensorFlow in the process: devices cannot be hidden once they are in use.
+
+    Raises:
+        UsageError: A GPU is asked for and there is none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise UsageError(
+            "--device gpu: TensorFlow sees no GPU; use --device cpu, or install the extra `gpu` "
+            "and the driver"
+        )
+    if device == "cpu" and gpus:
+        tf.config.set_visible_devices([], "GPU")
+        return
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Precision:
+    """The precision of matrix products: `auto` is bfloat16 where the hardware multiplies it.
+
+    Weights, cell states, softmax and loss are float32 in either.
+    """
+    if precision != "auto":
+        return precision
+    import tensorflow as tf
+
+    return "bfloat16" if tf.config.get_visible_devices("GPU") or _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():  # no Linux: no way to know, so no bfloat16
+        return False
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if line.startswith("flags"):
+            return bool(_BFLOAT16_FLAGS & set(line.split()))
+    return False
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keeps what is written to file descriptor 2 away from the user, unless the block fails.
+
+    TensorFlow's libraries write there past Python's logging, some of it at every log level.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as noise:
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(saved, noise.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

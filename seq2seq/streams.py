@@ -1,0 +1,161 @@
+"""What the command line reads and writes: bytes, UTF-8, LF, in any locale."""
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from seq2seq.errors import StorageError, UsageError
+from seq2seq.lines import read_lines
+
+_CHUNK = 1 << 16
+# How long the next line may take and still count as being there: a program that writes line after
+# line is not waiting for answers, and somebody who does will not notice.
+_PATIENCE_SECONDS = 0.005
+
+
+class LineInput:
+    """Standard input that knows whether a line is waiting in it.
+
+    Python's own buffered reader cannot tell: looking for a line blocks until there is one.
+    """
+
+    def __init__(self, descriptor: int, name: str = "standard input") -> None:
+        self.name = name
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+        self._ended = False
+
+    def lines(self) -> Iterator[str]:
+        """All lines, as `read_lines` gives them."""
+        return read_lines(cast(BinaryIO, self))  # no more of a stream is needed than `readline`
+
+    def readline(self, limit: int = -1) -> bytes:
+        """The next line with its LF, at most `limit` bytes of it; empty at the end."""
+        while (end := self._buffer.find(b"\n") + 1) == 0 and not self._ended:
+            if 0 <= limit <= len(self._buffer):
+                break
+            self._fill()
+        end = end or len(self._buffer)
+        if limit >= 0:
+            end = min(end, limit)
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return line
+
+    def line_ready(self) -> bool:
+        """Whether `readline` would return at once; at the end of the input it would."""
+        while b"\n" not in self._buffer and not self._ended:
+            if not select.select([self._descriptor], [], [], _PATIENCE_SECONDS)[0]:
+                return False
+            self._fill()
+        return True
+
+    def _fill(self) -> None:
+        chunk = os.read(self._descriptor, _CHUNK)
+        self._buffer += chunk
+        self._ended = not chunk
+
+
+class LineOutput:
+    """Lines to a stream, each one written as soon as it is there."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> None:
+        """Writes `text`.
+
+        Raises:
+            StorageError: It cannot be written, as on a full disk.
+            BrokenPipeError: Nobody reads it any more.
+        """
+        try:
+            # File names may hold bytes that are not UTF-8; they come out as they went in.
+            self._stream.write(text.encode("utf-8", "surrogateescape"))
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise _unwritable(self._name, err) from err
+
+
+def standard_output() -> LineOutput:
+    """Standard output.
+
+    Raises:
+        StorageError: It is closed.
+    """
+    if sys.stdout is None:
+        raise StorageError("standard output: cannot be written: it is closed")
+    return LineOutput(sys.stdout.buffer, "standard output")
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[LineOutput]:
+    """An output that appears under its name when all of it is written; None is standard output.
+
+    It is written beside `path`, and deleted if the block fails. What is no regular file, such as
+    a device or a pipe, is written directly.
+
+    Raises:
+        UsageError: `path` exists already.
+        StorageError: It cannot be written.
+    """
+    if path is None:
+        yield standard_output()
+    elif path.exists() and not path.is_file() and not path.is_dir():
+        with _opened(path, "wb", name=str(path)) as stream:
+            yield LineOutput(stream, str(path))
+    else:
+        check_new(path)
+        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+        try:
+            with _opened(temporary, "xb", name=str(path)) as stream:
+                yield LineOutput(stream, str(path))
+            _publish(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Checks that writing to `path` would replace nothing.
+
+    Raises:
+        UsageError: It would.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; expected the name of a file to write")
+    if path.is_file():
+        raise UsageError(f"{path}: exists already; delete it or choose another name")
+
+
+@contextmanager
+def _opened(path: Path, mode: Literal["wb", "xb"], *, name: str) -> Iterator[BinaryIO]:
+    try:
+        stream = path.open(mode)
+    except OSError as err:
+        raise _unwritable(name, err) from err
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):  # every write was flushed, so what fails now has failed before
+            stream.close()
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    try:
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        raise _unwritable(str(path), err) from err
+
+
+def _unwritable(name: str, err: OSError) -> StorageError:
+    return StorageError(f"{name}: cannot be written: {err.strerror or err}")

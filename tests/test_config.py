@@ -1,0 +1,362 @@
+"""The configuration: what is accepted, and that every fault is named, all at once."""
+
+import re
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import pytest
+from pydantic import BaseModel
+
+from seq2seq.config import (
+    Config,
+    dump_config,
+    load_config,
+    load_model_config,
+    with_absolute_paths,
+)
+from seq2seq.errors import ModelError, StorageError, UsageError
+
+DATA = """
+[data]
+train_source = "train.en"
+train_target = ["a.de", "b.de"]
+validation_source = "val.en"
+validation_target = "val.de"
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Writes text to `c.toml` and loads it."""
+
+    def load_text(text, *overrides):
+        path = tmp_path / "c.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(path, overrides)
+
+    return load_text
+
+
+def faults_of(load, *arguments):
+    """The faults a configuration is refused for, without the file's name."""
+    with pytest.raises(UsageError) as caught:
+        load(*arguments)
+    faults = re.split(r"; (?=/)", str(caught.value))
+    assert all(re.match(r"/.*/c\.toml: ", fault) for fault in faults)
+    return [fault.partition("c.toml: ")[2] for fault in faults]
+
+
+def test_only_the_files_have_no_default(load):
+    config = load(DATA)
+    assert config.data.train_source == [Path("train.en")]  # one file need not be a list
+    assert config.data.train_target == [Path("a.de"), Path("b.de")]
+    assert config.data.validation_target == Path("val.de")
+    assert config.tokenizer.source_model is None
+
+
+def test_values_are_taken_from_the_file(load):
+    config = load(f"seed = 7\n{DATA}\n[training]\nlearning_rate = 1\nmax_steps = 10\n")
+    assert (config.seed, config.training.learning_rate, config.training.max_steps) == (7, 1.0, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[training]\nmax_epochs = 0", "training.max_epochs: got 0, expected greater than 0"),
+        ("[training]\nmax_epochs = 1.0", "training.max_epochs: got 1.0, expected integer"),
+        ("[training]\nmax_epochs = true", "training.max_epochs: got True, expected integer"),
+        ('[training]\nmax_epochs = "3"', "training.max_epochs: got '3', expected integer"),
+        (
+            "[training]\nlearning_rate = nan",
+            "training.learning_rate: got nan, expected a finite number",
+        ),
+        ('[training]\nlearning_rate = "1e-3"', "training.learning_rate: got '1e-3', expected num"),
+        ("[model]\ndropout = 1.0", "model.dropout: got 1.0, expected less than 1"),
+        ("[model]\nbidirectional = 1", "model.bidirectional: got 1, expected boolean"),
+        (
+            '[tokenizer]\ntype = "bytes"',
+            "tokenizer.type: got 'bytes', expected 'unigram', 'bpe', 'char' or 'word'",
+        ),
+        ("[tokenizer]\nuser_symbols = [1]", "tokenizer.user_symbols: got 1, expected string"),
+        ("[tokenizer]\nvocabulary_size = 7", "tokenizer.vocabulary_size: got 7, expected greater"),
+        ("[model]\ndrop_out = 0.1", "model.drop_out: unknown key (did you mean 'dropout'?)"),
+        ("[modle]\ndropout = 0.1", "modle: unknown key (did you mean 'model'?)"),
+        ("[model]\nxyzzy = 1", "model.xyzzy: unknown key"),
+        ("[[model]]\ndropout = 0.1", "model: got [{'dropout': 0.1}], expected a section of keys"),
+    ],
+)
+def test_a_fault_names_the_key_what_it_has_and_what_is_expected(load, text, fault):
+    (found,) = faults_of(load, f"{DATA}\n{text}\n")
+    assert found.startswith(fault)
+
+
+def test_three_faults_in_one_file_are_named_in_one_message(load):
+    text = f"sed = 1\n{DATA}\n[model]\ndrop_out = 0.1\n[training]\nmax_epochs = -1\n"
+    assert sorted(faults_of(load, text)) == [
+        "model.drop_out: unknown key (did you mean 'dropout'?)",
+        "sed: unknown key (did you mean 'seed'?)",
+        "training.max_epochs: got -1, expected greater than 0",
+    ]
+
+
+def test_missing_files_are_all_named(load):
+    faults = faults_of(load, '[data]\ntrain_source = "a"\nvalidation_target = "b"\n')
+    assert sorted(faults) == [
+        "data.train_target: missing, and it has no default",
+        "data.validation_source: missing, and it has no default",
+    ]
+    assert faults_of(load, "") == ["data: missing, and it has no default"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            '[tokenizer]\ntarget_model = "t.model"',
+            "tokenizer.target_model: needs tokenizer.source_model beside it",
+        ),
+        (
+            '[model]\ntied_embeddings = "all"\n[tokenizer]\njoint = false',
+            "model.tied_embeddings: got 'all', which needs one vocabulary for both sides",
+        ),
+        (
+            '[model]\ntied_embeddings = "all"\n'
+            '[tokenizer]\nsource_model = "s.model"\ntarget_model = "t.model"',
+            "model.tied_embeddings: got 'all', which needs one vocabulary for both sides",
+        ),
+        (
+            '[model]\nbridge = "copy"\nencoder_units = 8\ndecoder_units = 8',
+            "model.bridge: got 'copy', but the encoder's state is 16 wide and decoder_units is 8",
+        ),
+    ],
+)
+def test_keys_in_conflict_are_named(load, text, fault):
+    assert faults_of(load, f"{DATA}\n{text}\n")[0].startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[model]\ntied_embeddings = "all"',
+        '[model]\ntied_embeddings = "all"\n[tokenizer]\nsource_model = "s.model"\njoint = false',
+        '[model]\nbridge = "copy"\nencoder_units = 4\ndecoder_units = 8',
+        '[model]\nbridge = "copy"\nencoder_units = 8\ndecoder_units = 8\nbidirectional = false',
+        '[tokenizer]\nsource_model = "s.model"\ntarget_model = "t.model"',
+    ],
+)
+def test_keys_that_only_look_like_a_conflict_are_accepted(load, text):
+    assert isinstance(load(f"{DATA}\n{text}\n"), Config)
+
+
+def test_a_target_of_one_piece_is_refused(load):
+    fault = "data.max_target_length: got 1, expected 2 or more: the end counts"
+    assert faults_of(load, f"{DATA}max_target_length = 1\n") == [fault]
+
+
+def test_faults_and_conflicts_are_named_together(load):
+    text = f'{DATA}\n[model]\ndropout = 2.0\nbridge = "copy"\nencoder_units = 1\n'
+    keys = [fault.partition(":")[0] for fault in faults_of(load, text)]
+    assert keys == ["model.dropout", "model.bridge"]
+
+
+def test_a_conflict_with_a_faulty_key_is_not_named_on_top(load):
+    text = f'{DATA}\n[model]\nbridge = "copy"\nencoder_units = 1\ndecoder_units = "wide"\n'
+    assert faults_of(load, text) == ["model.decoder_units: got 'wide', expected integer"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.max_epochs=3", 3),
+        (" training . max_epochs = 3", 3),
+    ],
+)
+def test_an_override_replaces_a_key(load, override, expected):
+    assert load(f"{DATA}\n[training]\nmax_epochs = 9\n", override).training.max_epochs == expected
+
+
+def test_overrides_are_toml_or_else_plain_text(load):
+    config = load(
+        DATA,
+        "seed=5",
+        "training.learning_rate=1e-2",
+        "model.bidirectional=false",
+        "model.attention=none",
+        'model.tied_embeddings="target"',
+        "data.validation_source=a file = b.en",
+        'data.train_source=["x.en", "y.en"]',
+        "training.max_epochs=2",
+        "training.max_epochs=4",
+    )
+    assert config.seed == 5
+    assert config.training.learning_rate == 0.01
+    assert config.model.bidirectional is False
+    assert config.model.attention == "none"
+    assert config.model.tied_embeddings == "target"
+    assert config.data.validation_source == Path("a file = b.en")
+    assert config.data.train_source == [Path("x.en"), Path("y.en")]
+    assert config.training.max_epochs == 4  # the last one counts
+
+
+def test_overrides_are_checked_like_the_file(load):
+    overrides = ("model.drop_out=0.1", "training.max_epochs=many")
+    assert sorted(faults_of(load, DATA, *overrides)) == [
+        "model.drop_out: unknown key (did you mean 'dropout'?)",
+        "training.max_epochs: got 'many', expected integer",
+    ]
+
+
+@pytest.mark.parametrize("override", ["max_epochs", "=3", ".=3", "training.=3", "a..b=3"])
+def test_an_override_of_another_form_is_refused(load, override):
+    message = rf"^--set {re.escape(override)}: expected section\.key=value$"
+    with pytest.raises(UsageError, match=message):
+        load(DATA, override)
+
+
+def test_an_override_below_a_value_is_refused(load):
+    with pytest.raises(UsageError, match=r"^--set seed\.x=1: seed is a value, not a section$"):
+        load(f"seed = 1\n{DATA}", "seed.x=1")
+
+
+def test_a_file_that_cannot_be_read_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match=r"none\.toml: cannot be read: No such file"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(StorageError, match=rf"{tmp_path.name}: cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_a_file_that_is_not_toml_is_refused_with_the_line(load):
+    with pytest.raises(UsageError, match=r"c\.toml: not valid TOML: .*line 2"):
+        load("seed = 1\nseed = 2\n")
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(b'x = "caf\xe9"\n')
+    with pytest.raises(UsageError, match=r"c\.toml: not UTF-8 at byte \d+; save the file as UTF-8"):
+        load_config(path)
+
+
+def test_a_configuration_cannot_be_changed(load):
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        load(DATA).model.dropout = 0.5
+
+
+# Out and in again.
+
+
+def another_value(annotation: Any, value: object) -> object:
+    """A value that is allowed, but not `value`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return next((choice for choice in arguments if choice != value), value)
+    if origin in (types.UnionType, typing.Union) or hasattr(annotation, "__metadata__"):
+        return another_value(arguments[0], value)
+    if origin is list:
+        return ["<é>", 'with "quotes" and \\']
+    if annotation is Path:
+        return "folder with space/ünï.txt"
+    if annotation is bool:
+        return not value
+    if annotation is float:
+        return value / 2
+    return (value or 6) + 1
+
+
+def filled(section: type[BaseModel]) -> dict[str, Any]:
+    """Values of `section`, none of which is a default, but where there is only one choice."""
+    return {
+        name: filled(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else another_value(field.annotation, None if field.is_required() else field.default)
+        for name, field in section.model_fields.items()
+    }
+
+
+def test_what_is_dumped_loads_as_the_same(load):
+    values = filled(Config)
+    values["model"]["bridge"] = "dense"  # "copy" would ask for equal widths
+    config = Config.model_validate(values)
+    assert load(dump_config(config)) == config
+    defaults = load(DATA).model_dump()
+    same = [
+        f"{section}.{key}"
+        for section, keys in config.model_dump().items()
+        if isinstance(keys, dict)
+        for key, value in keys.items()
+        if value == defaults[section][key]
+    ]
+    assert same == []  # else the round trip would show nothing
+
+
+def test_a_dump_of_defaults_has_every_key_that_has_a_value(load):
+    config = load(DATA)
+    dumped = tomllib.loads(dump_config(config))
+    for section, keys in config.model_dump().items():
+        if isinstance(keys, dict):
+            assert set(dumped[section]) == {key for key, value in keys.items() if value is not None}
+        else:
+            assert dumped[section] == keys
+    assert load(dump_config(config)) == config
+
+
+def test_absolute_paths_mean_the_same_elsewhere(load, tmp_path, monkeypatch):
+    config = load(f'{DATA}\n[tokenizer]\nsource_model = "s.model"\n')
+    monkeypatch.chdir(tmp_path)
+    absolute = with_absolute_paths(config)
+    assert absolute.data.train_target == [tmp_path / "a.de", tmp_path / "b.de"]
+    assert absolute.data.validation_source == tmp_path / "val.en"
+    assert absolute.tokenizer.source_model == tmp_path / "s.model"
+    assert absolute.tokenizer.target_model is None
+    assert absolute.training == config.training
+    monkeypatch.chdir("/")
+    assert with_absolute_paths(absolute) == absolute
+
+
+def test_a_model_folder_has_its_configuration(load, tmp_path):
+    config = load(DATA, "seed=9")
+    (tmp_path / "config.toml").write_text(dump_config(config), encoding="utf-8")
+    assert load_model_config(tmp_path) == config
+
+
+def test_a_folder_without_configuration_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match=r": not a model folder: no config\.toml in it"):
+        load_model_config(tmp_path)
+
+
+def test_a_model_with_a_faulty_configuration_is_a_model_error(tmp_path):
+    (tmp_path / "config.toml").write_text("seed = -1\n")
+    with pytest.raises(ModelError, match=r"config\.toml: seed: got -1, expected greater than or"):
+        load_model_config(tmp_path)
+
+
+def test_a_byte_order_mark_before_the_text_is_no_fault(tmp_path):
+    path = tmp_path / "marked.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + f"seed = 7\n{DATA}".encode())
+    assert load_config(path).seed == 7
+
+
+def test_brackets_nested_too_deep_are_one_line(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 100_000, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"deep\.toml: not a configuration: brackets nested too"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("data.train_source=[]", "data.train_source: got [], expected at least one"),
+        (
+            "data.validation_source=''",
+            "data.validation_source: got '', expected the name of a file",
+        ),
+        ("training.learning_rate=inf", "training.learning_rate: got inf, expected a finite number"),
+    ],
+)
+def test_values_that_pass_for_their_type_only_are_refused(load, override, fault):
+    assert faults_of(load, DATA, override) == [fault]

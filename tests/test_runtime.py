@@ -1,0 +1,154 @@
+"""TensorFlow's start: quiet unless it fails, on the device asked for, in a fitting precision."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from seq2seq import runtime
+from seq2seq.errors import UsageError
+from seq2seq.runtime import resolve_precision, start_tensorflow
+
+
+def run_python(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """`script` in a fresh process with few environment variables, so that none can hide noise."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"PATH": "/usr/bin:/bin", **changes},
+    )
+
+
+def test_tensorflow_starts_and_compiles_without_a_word() -> None:
+    finished = run_python(
+        "import os, sys\n"
+        "from seq2seq.runtime import start_tensorflow\n"
+        "start_tensorflow('cpu')\n"
+        "import tensorflow as tf\n"
+        "compiled = tf.function(lambda x: 2 * x, jit_compile=True)\n"
+        "print(int(compiled(tf.constant(21))))\n"
+        "print('to stderr', file=sys.stderr)\n"
+        "os.write(2, b'to descriptor 2')\n"
+    )
+    assert finished.returncode == 0
+    assert finished.stdout == "42\n"
+    assert finished.stderr == "to stderr\nto descriptor 2"  # which are as they were before
+
+
+def test_a_failing_import_shows_what_was_kept_back(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\nos.write(2, b'libfoo.so: wrong version\\n')\nraise ImportError('no libfoo')\n"
+    )
+    finished = run_python(
+        "from seq2seq.runtime import start_tensorflow\nstart_tensorflow()",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("libfoo.so: wrong version\n")
+    assert finished.stderr.endswith("ImportError: no libfoo\n")
+
+
+def test_a_log_level_of_the_user_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text(
+        "class config:\n    list_physical_devices = staticmethod(lambda kind: [])\n"
+    )
+    script = (
+        "import os\nfrom seq2seq.runtime import start_tensorflow\nstart_tensorflow()\n"
+        "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    path = str(tmp_path)
+    assert run_python(script, PYTHONPATH=path).stdout == "3\n"
+    assert run_python(script, PYTHONPATH=path, TF_CPP_MIN_LOG_LEVEL="0").stdout == "0\n"
+
+
+class Devices:
+    """Stands in for `tf.config` on a machine with some GPUs; notes what is asked of it."""
+
+    def __init__(self, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.visible = gpus
+        self.growing: list[str] = []
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: self.visible)
+        monkeypatch.setattr(tf.config, "set_visible_devices", self._set_visible)
+        monkeypatch.setattr(
+            tf.config.experimental, "set_memory_growth", lambda gpu, _: self.growing.append(gpu)
+        )
+
+    def _set_visible(self, devices: list[str], kind: str) -> None:
+        assert kind == "GPU"
+        self.visible = devices
+
+
+def test_a_gpu_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    Devices([], monkeypatch)
+    message = "--device gpu: TensorFlow sees no GPU; use --device cpu, or install the extra `gpu`"
+    with pytest.raises(UsageError, match=message) as caught:
+        start_tensorflow("gpu")
+    assert caught.value.exit_code == 2
+    start_tensorflow("auto")
+    start_tensorflow("cpu")
+
+
+@pytest.mark.parametrize("device", ["auto", "gpu"])
+def test_gpus_take_memory_as_they_need_it(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = Devices(["gpu 0", "gpu 1"], monkeypatch)
+    start_tensorflow(device)
+    assert devices.growing == devices.visible == ["gpu 0", "gpu 1"]
+
+
+def test_on_the_cpu_gpus_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = Devices(["gpu 0"], monkeypatch)
+    start_tensorflow("cpu")
+    assert devices.visible == devices.growing == []
+
+
+CPUINFO = """processor\t: 0
+vendor_id\t: GenuineIntel
+flags\t\t: fpu sse2 avx512f{flag} amx_tile
+bugs\t\t: avx512_bf16
+"""
+
+
+def set_cpuinfo(text: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "cpuinfo"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(runtime, "Path", lambda name: {"/proc/cpuinfo": path}[name])
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (CPUINFO.format(flag=" amx_bf16"), "bfloat16"),
+        (CPUINFO.format(flag=" avx512_bf16"), "bfloat16"),
+        (CPUINFO.format(flag=""), "float32"),
+        (CPUINFO.format(flag=" avx512_bf16x"), "float32"),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", "float32"),
+        ("", "float32"),
+        (None, "float32"),
+    ],
+    ids=["amx", "avx512", "neither", "longer name", "no x86", "empty", "no file"],
+)
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(
+    cpuinfo: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Devices([], monkeypatch)
+    set_cpuinfo(cpuinfo, tmp_path, monkeypatch)
+    assert resolve_precision("auto") == expected
+    assert resolve_precision("float32") == "float32"
+    assert resolve_precision("bfloat16") == "bfloat16"
+
+
+def test_auto_is_bfloat16_on_a_gpu_that_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Devices(["gpu 0"], monkeypatch)
+    set_cpuinfo(None, tmp_path, monkeypatch)
+    assert resolve_precision("auto") == "bfloat16"
+    start_tensorflow("cpu")
+    assert resolve_precision("auto") == "float32"

@@ -1,0 +1,173 @@
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from seq2seq.errors import StorageError, UsageError
+from seq2seq.streams import LineInput, LineOutput, opened_output, standard_output
+
+
+@pytest.fixture
+def pipe():
+    """(read end, write end); what a test leaves open is closed."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        try:
+            os.close(end)
+        except OSError:
+            continue
+
+
+def test_lines_end_at_line_feeds_only(pipe):
+    os.write(pipe[1], b"one\r\ntwo\x0bthree\n\nlast")
+    os.close(pipe[1])
+    assert list(LineInput(pipe[0]).lines()) == ["one", "two three", "", "last"]
+
+
+def test_readline_gives_no_more_than_the_limit(pipe):
+    os.write(pipe[1], b"abcdef\ngh\n")
+    stream = LineInput(pipe[0])
+    assert [stream.readline(4), stream.readline(4), stream.readline(4)] == [
+        b"abcd",
+        b"ef\n",
+        b"gh\n",
+    ]
+
+
+def test_lines_longer_than_a_chunk_arrive_whole(pipe):
+    line = b"x" * 200_000 + b"\n"
+    writer = threading.Thread(target=lambda: (os.write(pipe[1], line + line), os.close(pipe[1])))
+    writer.start()
+    stream = LineInput(pipe[0])
+    assert stream.readline() == line
+    assert stream.readline() == line
+    assert stream.readline() == b""
+    writer.join()
+
+
+def test_a_line_is_ready_only_when_all_of_it_is_there(pipe):
+    stream = LineInput(pipe[0])
+    assert not stream.line_ready()
+    os.write(pipe[1], b"half")
+    assert not stream.line_ready()
+    os.write(pipe[1], b" a line\nand ")
+    assert stream.line_ready()
+    assert stream.readline() == b"half a line\n"
+    assert not stream.line_ready()
+
+
+def test_at_the_end_of_the_input_nothing_is_waited_for(pipe):
+    os.write(pipe[1], b"no line feed")
+    os.close(pipe[1])
+    stream = LineInput(pipe[0])
+    assert stream.line_ready()
+    assert stream.readline() == b"no line feed"
+    assert stream.line_ready()
+    assert stream.readline() == b""
+
+
+def test_lines_of_a_regular_file_are_always_ready(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"one\ntwo\n")
+    with path.open("rb") as file:
+        stream = LineInput(file.fileno())
+        assert stream.line_ready()
+        assert list(stream.lines()) == ["one", "two"]
+
+
+def test_input_that_cannot_be_read_is_an_error():
+    descriptor = os.open("/", os.O_RDONLY)
+    try:
+        with pytest.raises(StorageError, match="standard input: cannot be read: Is a directory"):
+            list(LineInput(descriptor).lines())
+    finally:
+        os.close(descriptor)
+
+
+def test_standard_output_is_utf8_whatever_its_text_layer_is(monkeypatch, tmp_path):
+    path = tmp_path / "out.txt"
+    with path.open("w", encoding="ascii", newline="\r\n") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        standard_output().write("Größe\n")
+        assert path.read_bytes() == "Größe\n".encode()  # there before the stream is closed
+
+
+def test_closed_standard_output_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(StorageError, match="standard output: cannot be written: it is closed"):
+        standard_output()
+
+
+def test_file_names_that_are_not_utf8_come_out_as_they_went_in(tmp_path):
+    path = tmp_path / "out.txt"
+    with path.open("wb") as stream:
+        LineOutput(stream, "out").write(os.fsdecode(b"caf\xe9\n"))
+    assert path.read_bytes() == b"caf\xe9\n"
+
+
+def test_an_output_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "out.txt"
+    with opened_output(path) as output:
+        output.write("one\n")
+        assert not path.exists()
+        output.write("two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_fails_leaves_nothing_behind(tmp_path):
+    def fail():
+        with opened_output(tmp_path / "out.txt") as output:
+            output.write("one\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "other.txt").touch()
+    with opened_output(tmp_path / "out.txt") as output:
+        output.write("one\n")
+    modes = [(tmp_path / name).stat().st_mode for name in ("out.txt", "other.txt")]
+    assert modes[0] == modes[1]
+
+
+def test_existing_files_and_folders_are_not_replaced(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_bytes(b"precious")
+    with pytest.raises(UsageError, match=r"out\.txt: exists already; delete it or choose another"):
+        opened_output(path).__enter__()
+    with pytest.raises(UsageError, match="is a folder; expected the name of a file to write"):
+        opened_output(tmp_path).__enter__()
+    assert path.read_bytes() == b"precious"
+
+
+def test_a_missing_folder_is_an_error_that_names_the_output(tmp_path):
+    with pytest.raises(StorageError, match=r"no/out\.txt: cannot be written: No such file"):
+        opened_output(tmp_path / "no" / "out.txt").__enter__()
+
+
+def test_a_device_is_written_directly():
+    with opened_output(Path("/dev/null")) as output:
+        output.write("one\n")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_full_disk_is_an_error_that_names_the_output():
+    with (
+        pytest.raises(StorageError, match="/dev/full: cannot be written: No space left on device"),
+        opened_output(Path("/dev/full")) as output,
+    ):
+        output.write("one\n")
+
+
+def test_a_reader_that_left_is_no_storage_error(pipe):
+    os.close(pipe[0])
+    stream = os.fdopen(os.dup(pipe[1]), "wb", buffering=0)
+    with stream, pytest.raises(BrokenPipeError):
+        LineOutput(stream, "out").write("one\n")
