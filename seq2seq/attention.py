@@ -1,0 +1,88 @@
+"""Luong attention: what part of the source the decoder looks at (Luong et al. 2015)."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from seq2seq.layers import ExplicitLayer, sub_seed
+
+
+class Memory(NamedTuple):
+    """N source sentences as attention reads them; projected once, used at every step.
+
+    Attributes:
+        keys: What queries are compared with, `[N, S, H]`.
+        values: What is averaged, `[N, S, D]`.
+        lengths: Real positions, `[N]` int32.
+    """
+
+    keys: tf.Tensor
+    values: tf.Tensor
+    lengths: tf.Tensor
+
+
+class LuongAttention(ExplicitLayer):
+    """Global attention with the "general" score (Luong et al. 2015, sec. 3.1).
+
+    score(h, m_s) = h . (m_s W_a); the weights are its softmax over the real positions of the
+    source; the context is the weighted mean of the memory; the attentional vector is
+    tanh(W_c [h; context] + b).
+    """
+
+    def __init__(
+        self, *, units: int, memory_size: int, features: int, seed: int = 0, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            units: H, size of the queries.
+            memory_size: D, features of the memory.
+            features: F, size of the attentional vector.
+            seed: Of the initial weights.
+            **kwargs: `name` and `dtype` of the Keras layer.
+        """
+        super().__init__(**kwargs)
+        self.units = units
+        self.memory_size = memory_size
+        self.features = features
+        self.seed = seed
+
+    def build(self) -> None:
+        """Creates the weights."""
+        memory_size = self.memory_size
+        glorot = keras.initializers.GlorotUniform
+        self.score_kernel = self.add_weight(
+            name="score_kernel",
+            shape=(memory_size, self.units),
+            initializer=glorot(sub_seed(self.seed, "score_kernel")),
+        )
+        self.combine_kernel = self.add_weight(
+            name="combine_kernel",
+            shape=(self.units + memory_size, self.features),
+            initializer=glorot(sub_seed(self.seed, "combine_kernel")),
+        )
+        self.combine_bias = self.add_weight(
+            name="combine_bias", shape=(self.features,), initializer="zeros"
+        )
+
+    def memory(self, values: tf.Tensor, lengths: tf.Tensor) -> Memory:
+        """The memory of `values` `[B, S, D]`, of which `lengths` `[B]` positions are real."""
+        values = tf.cast(values, self.compute_dtype)
+        keys = tf.matmul(values, tf.cast(self.score_kernel, self.compute_dtype))
+        return Memory(keys, values, lengths)
+
+    def weights_and_context(
+        self, queries: tf.Tensor, memory: Memory
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The attention weights `[N, T, S]` (float32) and contexts `[N, T, D]` of `[N, T, H]`."""
+        scores = tf.cast(tf.matmul(queries, memory.keys, transpose_b=True), tf.float32)
+        real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[1])[:, None, :]  # [N, 1, S]
+        weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))
+        return weights, tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
+
+    def combine(self, queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
+        """The attentional vectors `[..., F]` of queries `[..., H]` and contexts `[..., D]`."""
+        joined = tf.concat([queries, context], -1)
+        kernel = tf.cast(self.combine_kernel, self.compute_dtype)
+        product = tf.tensordot(joined, kernel, 1)
+        return tf.tanh(product + tf.cast(self.combine_bias, self.compute_dtype))

@@ -1,0 +1,272 @@
+"""The decoder: embedding, LSTM stack, attention if wanted, output projection.
+
+The same weights run two ways: whole target sequences at once (teacher forcing) and one step at a
+time (search). It needs no encoder: any (h, C) seeds it, and any sequence of vectors can be its
+memory.
+
+    decoder = Decoder(1000, units=256, attention="luong", memory_size=512)
+    decoder.build()
+    memory = decoder.memory(image_regions, region_counts)
+    logits, state = decoder(ids, decoder.zero_state(batch), memory)   # training
+    logits, state = decoder.step(ids[:, 0], state, memory)            # one step of a search
+
+Shapes: N rows, T target length, S memory length, V vocabulary, E embedding, H units, F features.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from seq2seq.attention import LuongAttention
+from seq2seq.dropout import dropout, fold_in
+from seq2seq.errors import UsageError
+from seq2seq.layers import ExplicitLayer, sub_seed
+from seq2seq.lstm import LSTM, LSTMState
+
+DecoderState = tuple[LSTMState, ...]
+"""(h, C) of every layer, each `[N, H]`."""
+
+DecoderMemory = Any
+"""A `Memory`, or () without attention: an absent part of a loop is empty, never None."""
+
+Step = Callable[[tf.Tensor, DecoderState, Any], tuple[tf.Tensor, DecoderState]]
+
+
+class Decoder(ExplicitLayer):
+    """An LSTM decoder over a vocabulary of V ids."""
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        units: int,
+        layers: int = 1,
+        embedding_size: int = 256,
+        attention: Literal["none", "luong"] = "none",
+        memory_size: int | None = None,
+        tied_output: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            vocabulary_size: V.
+            units: H, the state size of each layer.
+            layers: Number of LSTM layers.
+            embedding_size: E.
+            attention: Whether the top layer's output attends to a memory.
+            memory_size: D, features of the memory; needed with attention.
+            tied_output: Use the embedding as the output projection (Press & Wolf 2017); features
+                are then projected to E.
+            dropout: Share of elements dropped from embeddings, between layers and from features,
+                in training.
+            seed: Of the initial weights.
+            **kwargs: `name` and `dtype` of the Keras layer.
+
+        Raises:
+            UsageError: There is no such attention, or its `memory_size` is missing.
+        """
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.units = units
+        self.embedding_size = embedding_size
+        self.tied_output = tied_output
+        self.dropout = dropout
+        self.seed = seed
+        self.feature_size = embedding_size if tied_output else units
+        self.stack = [
+            LSTM(
+                units,
+                seed=sub_seed(seed, f"layer_{index}"),
+                name=f"layer_{index}",
+                dtype=self.dtype_policy,
+            )
+            for index in range(layers)
+        ]
+        if attention not in ("none", "luong"):
+            raise UsageError(f"attention: got {attention!r}, expected 'none' or 'luong'")
+        self.attention = None
+        if attention == "luong":
+            if memory_size is None:
+                raise UsageError("memory_size: missing; attention needs the memory's features")
+            self.attention = LuongAttention(
+                units=units,
+                memory_size=memory_size,
+                features=self.feature_size,
+                seed=sub_seed(seed, "attention"),
+                name="attention",
+                dtype=self.dtype_policy,
+            )
+
+    def build(self, ids_shape: Any = None) -> None:
+        """Creates the weights; they do not depend on the shape of the ids."""
+        del ids_shape
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=(self.vocabulary_size, self.embedding_size),
+            initializer=embedding_initializer(
+                self.embedding_size, sub_seed(self.seed, "embedding")
+            ),
+        )
+        input_size = self.embedding_size
+        for layer in self.stack:
+            layer.build((None, None, input_size))
+            input_size = self.units
+        if self.attention is not None:
+            self.attention.build()
+        elif self.feature_size != self.units:
+            self.feature_kernel = self.add_weight(
+                name="feature_kernel",
+                shape=(self.units, self.feature_size),
+                initializer=keras.initializers.GlorotUniform(sub_seed(self.seed, "feature_kernel")),
+            )
+        self.output_kernel = self.embedding
+        if not self.tied_output:
+            self.output_kernel = self.add_weight(
+                name="output_kernel",
+                shape=(self.vocabulary_size, self.feature_size),
+                initializer=keras.initializers.GlorotUniform(sub_seed(self.seed, "output_kernel")),
+            )
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=(self.vocabulary_size,), initializer="zeros"
+        )
+
+    def zero_state(self, rows: tf.Tensor | int) -> DecoderState:
+        """The all-zero state of `rows` sequences."""
+        return tuple(layer.zero_state(rows) for layer in self.stack)
+
+    def memory(self, values: tf.Tensor, lengths: tf.Tensor) -> DecoderMemory:
+        """What attention reads of `values` `[B, S, D]`, `lengths` `[B]`; () without attention."""
+        return () if self.attention is None else self.attention.memory(values, lengths)
+
+    def call(
+        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+    ) -> tuple[tf.Tensor, DecoderState]:
+        """Teacher forcing: the logits after each of the ids given.
+
+        Args:
+            ids: `[B, T]` int32, what is read: the target shifted right, begin of sentence first.
+            state: (h, C) of every layer before the first id.
+            memory: From `memory`; () without attention.
+
+        Returns:
+            Logits `[B, T, V]` float32, and the state after the last id.
+        """
+        hidden, context, state = self._read(ids, state, memory, None)
+        return self.project(self._features(hidden, context)), state
+
+    def token_features(
+        self,
+        ids: tf.Tensor,
+        lengths: tf.Tensor,
+        state: DecoderState,
+        memory: DecoderMemory = (),
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Teacher forcing for the loss: features of real positions only, padding gathered away.
+
+        Args:
+            ids: `[B, T]` int32, as for `call`.
+            lengths: `[B]` int32, real positions of each sequence.
+            state: (h, C) of every layer before the first id.
+            memory: From `memory`; () without attention.
+            dropout_seed: `[2]` int32 in training, else None.
+
+        Returns:
+            `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`.
+        """
+        hidden, context, _ = self._read(ids, state, memory, dropout_seed)
+        hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
+        return dropout(
+            self._features(hidden, context), self.dropout, fold_in(dropout_seed, "features")
+        )
+
+    def project(self, features: tf.Tensor) -> tf.Tensor:
+        """The logits `[..., V]` float32 of features `[..., F]`."""
+        kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))
+        logits = tf.tensordot(tf.cast(features, self.compute_dtype), kernel, 1)
+        return tf.cast(logits, tf.float32) + self.output_bias
+
+    def stepper(self) -> Step:
+        """The step of a search: (ids `[N]`, state, memory) to (logits `[N, V]` float32, state).
+
+        Weights are laid out once, here, for all the steps the function will make.
+        """
+        steps = [layer.stepper() for layer in self.stack]
+        kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
+
+        def step(
+            ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+        ) -> tuple[tf.Tensor, DecoderState]:
+            hidden, states = embed(ids, self.embedding, self.compute_dtype), []
+            for layer_step, layer_state in zip(steps, state, strict=True):
+                states.append(layer_step(hidden, layer_state))
+                hidden = states[-1].h
+            context: Any = ()
+            if self.attention is not None:
+                _, context = self.attention.weights_and_context(hidden[:, None], memory)
+                context = context[:, 0]
+            logits = tf.matmul(self._features(hidden, context), kernel)
+            return tf.cast(logits, tf.float32) + self.output_bias, tuple(states)
+
+        return step
+
+    def step(
+        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+    ) -> tuple[tf.Tensor, DecoderState]:
+        """One step; for many, take `stepper` once."""
+        return self.stepper()(ids, state, memory)
+
+    def _read(
+        self,
+        ids: tf.Tensor,
+        state: DecoderState,
+        memory: DecoderMemory,
+        dropout_seed: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, Any, DecoderState]:
+        """The top layer's h `[B, T, H]`, its context `[B, T, D]` or (), and the final state."""
+        sequence = embed(ids, self.embedding, self.compute_dtype)
+        sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
+        states = []
+        for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
+            sequence = dropout(sequence, self.dropout, fold_in(dropout_seed, f"decoder/{index}"))
+            sequence, layer_state = layer.sequence(sequence, layer_state)
+            states.append(layer_state)
+        hidden = tf.transpose(sequence, [2, 0, 1])
+        context: Any = ()
+        if self.attention is not None:
+            _, context = self.attention.weights_and_context(hidden, memory)
+        return hidden, context, tuple(states)
+
+    def _features(self, hidden: tf.Tensor, context: Any) -> tf.Tensor:
+        """What the output projection sees, `[..., F]`."""
+        if self.attention is not None:
+            return self.attention.combine(hidden, context)
+        if self.feature_size != self.units:
+            return tf.tensordot(hidden, tf.cast(self.feature_kernel, self.compute_dtype), 1)
+        return hidden
+
+
+def real_tokens(values: Any, lengths: tf.Tensor) -> Any:
+    """The real positions of `[B, T, ...]` as `[sum(lengths), ...]`, in order; () stays ()."""
+    if isinstance(values, tuple):
+        return values
+    return tf.boolean_mask(values, tf.sequence_mask(lengths, tf.shape(values)[1]))
+
+
+def embedding_initializer(size: int, seed: int) -> keras.initializers.Initializer:
+    """Normal with standard deviation 1 / sqrt(size): rows of length about 1, fit for an output."""
+    return keras.initializers.RandomNormal(stddev=size**-0.5, seed=seed)
+
+
+def embed(ids: tf.Tensor, embedding: Any, dtype: str) -> tf.Tensor:
+    """The rows `[..., E]` of `ids` in `embedding` `[V, E]`, times sqrt(E).
+
+    So the elements that an LSTM reads have a variance of about 1 from the start, while the same
+    matrix can be an output projection (Vaswani et al. 2017, sec. 3.4).
+    """
+    rows = tf.gather(embedding, ids)
+    return tf.cast(rows * rows.shape[-1] ** 0.5, dtype)

@@ -1,0 +1,130 @@
+"""Output projection and cross-entropy in one: the loss and its exact gradient, chunk by chunk.
+
+The logits of all tokens, `[N, V]`, are the largest tensor of a training step. Here they exist for
+one chunk of tokens at a time, and the gradients with respect to features and weights are made
+while they do.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+MAX_CHUNK = 640
+"""Most tokens of a chunk: large enough for fast products, small enough to stay in cache."""
+
+_CHUNK_STEP = 32  # chunk sizes are multiples of this, as every new size is compiled anew
+
+
+class Loss(NamedTuple):
+    """Sums over N tokens, float32 scalars.
+
+    Attributes:
+        total: What is minimised: cross-entropy with label smoothing, nats.
+        nll: Negative log-probability of the labels, nats; not differentiable.
+        correct: Number of tokens whose label has the highest logit, and of equals the lowest id;
+            not differentiable.
+    """
+
+    total: tf.Tensor
+    nll: tf.Tensor
+    correct: tf.Tensor
+
+
+def cross_entropy(
+    features: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    labels: tf.Tensor,
+    label_smoothing: float = 0.0,
+) -> Loss:
+    """The loss of predicting `labels` with softmax(features @ kernel^T + bias).
+
+    Label smoothing (Szegedy et al. 2016, sec. 7): the target distribution is 1 - e on the label
+    plus e / V on every id. Products run in the dtype of `features`, all else in float32.
+
+    Args:
+        features: `[N, F]` float32 or bfloat16; real tokens only.
+        kernel: `[V, F]` float32.
+        bias: `[V]` float32.
+        labels: `[N]` int32.
+        label_smoothing: e, 0 to 1.
+    """
+    count = tf.shape(features)[0]
+    chunks = tf.maximum(1, -(-count // MAX_CHUNK))
+    chunk = tf.maximum(1, -(-count // chunks))
+    chunk = -(-chunk // _CHUNK_STEP) * _CHUNK_STEP
+    padding = chunks * chunk - count
+    # A padded row has label -1: its loss and gradient are zero.
+    features = tf.pad(features, [[0, padding], [0, 0]])
+    labels = tf.pad(labels, [[0, padding]], constant_values=-1)
+    return Loss(*_chunked(features, kernel, bias, labels, chunk, label_smoothing))
+
+
+def _chunked(
+    features: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    labels: tf.Tensor,
+    chunk: tf.Tensor,
+    label_smoothing: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    dtype = features.dtype
+    chunks = tf.shape(features)[0] // chunk
+
+    @tf.custom_gradient
+    def run(features, kernel, bias):  # type: ignore[no-untyped-def]
+        kernel = tf.cast(kernel, dtype)
+        kernel_by_feature = tf.transpose(kernel)  # [F, V]
+
+        def body(index, sums, d_features, d_kernel, d_bias):  # type: ignore[no-untyped-def]
+            rows = features[index * chunk : (index + 1) * chunk]
+            row_labels = labels[index * chunk : (index + 1) * chunk]
+            logits = tf.matmul(rows, kernel_by_feature)
+            row_sums, d_logits, row_d_bias = _softmax_gradient(
+                logits, bias, row_labels, tf.constant(label_smoothing)
+            )
+            d_features = d_features.write(index, tf.matmul(d_logits, kernel))
+            d_kernel += tf.cast(tf.matmul(d_logits, rows, transpose_a=True), tf.float32)
+            return index + 1, sums + row_sums, d_features, d_kernel, d_bias + row_d_bias
+
+        loop = (
+            tf.constant(0), tf.zeros([3]), tf.TensorArray(dtype, chunks),
+            tf.zeros(tf.shape(kernel)), tf.zeros_like(bias),
+        )  # fmt: skip
+        _, sums, d_features, d_kernel, d_bias = tf.while_loop(
+            lambda index, *_: index < chunks, body, loop, parallel_iterations=1
+        )
+        d_features = d_features.concat()
+
+        def gradient(d_total, d_nll, d_correct):  # type: ignore[no-untyped-def]
+            del d_nll, d_correct
+            return tf.cast(d_total, dtype) * d_features, d_total * d_kernel, d_total * d_bias
+
+        return tuple(tf.unstack(sums)), gradient
+
+    return run(features, kernel, tf.convert_to_tensor(bias))
+
+
+@tf.function(jit_compile=True)
+def _softmax_gradient(logits, bias, labels, smoothing):  # type: ignore[no-untyped-def]
+    """Sums (total, nll, correct), d total / d logits `[C, V]`, and the latter's sum `[V]`."""
+    dtype, vocabulary = logits.dtype, logits.shape[1]
+    logits = tf.cast(logits, tf.float32) + bias
+    real = tf.cast(labels >= 0, tf.float32)[:, None]  # [C, 1]
+    ids = tf.range(vocabulary)[None, :]
+    is_label = ids == labels[:, None]  # [C, V]
+    highest = tf.reduce_max(logits, 1, keepdims=True)
+    exponentials = tf.exp(logits - highest)
+    normalizer = tf.reduce_sum(exponentials, 1, keepdims=True)
+    log_normalizer = highest + tf.math.log(normalizer)
+    label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), 1, keepdims=True)
+    mean_logit = tf.reduce_mean(logits, 1, keepdims=True)
+    nll = log_normalizer - label_logit
+    total = (1.0 - smoothing) * nll + smoothing * (log_normalizer - mean_logit)
+    # As greedy search: of equal logits the lowest id. They are common in bfloat16.
+    first = tf.reduce_min(tf.where(logits >= highest, ids, vocabulary), 1, keepdims=True)
+    correct = tf.cast(first == labels[:, None], tf.float32)
+    wanted = tf.where(is_label, 1.0 - smoothing, 0.0) + smoothing / vocabulary
+    d_logits = real * (exponentials / normalizer - wanted)
+    sums = tf.stack([tf.reduce_sum(real * each) for each in (total, nll, correct)])
+    return sums, tf.cast(d_logits, dtype), tf.reduce_sum(d_logits, 0)

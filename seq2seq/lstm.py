@@ -1,0 +1,270 @@
+"""The LSTM layer: Keras's weights and equations, its own computation of whole sequences.
+
+With [x; h] the input and the last hidden state (Hochreiter & Schmidhuber 1997; forget gate: Gers
+et al. 2000):
+
+    i, f, o = sigmoid(W [x; h] + b)      C~ = tanh(W_C [x; h] + b_C)
+    C_t = f * C + i * C~                 h_t = o * tanh(C_t)
+
+A sequence is computed feature-major: the state is `[H, B]`, so that a step is one product
+`W [4H, I+H] @ [x; h] [I+H, B]`. The right operand of a product is repacked at every call, and
+here that is the small state and not the large weights; the four gates are contiguous rows.
+Products run in the layer's compute dtype (float32 or bfloat16), everything else in float32.
+
+Shapes: B sequences, T time steps, I input features, H units, N rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from seq2seq.layers import ExplicitLayer, sub_seed
+
+
+class LSTMState(NamedTuple):
+    """The hidden state `h` (compute dtype) and the cell state `c` (float32), both `[N, H]`."""
+
+    h: tf.Tensor
+    c: tf.Tensor
+
+
+class LSTM(ExplicitLayer):
+    """An LSTM over right-padded sequences, in either direction of time.
+
+    Weights are those of `keras.layers.LSTM`: kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias
+    `[4H]`, gates in the order i, f, C~, o; the forget gate's bias starts at 1 (Jozefowicz et al.
+    2015, sec. 2).
+    """
+
+    def __init__(self, units: int, *, reverse: bool = False, seed: int = 0, **kwargs: Any) -> None:
+        """
+        Args:
+            units: H, the size of the state.
+            reverse: Read each sequence from its last position to its first.
+            seed: Of the initial weights.
+            **kwargs: `name` and `dtype` (`"float32"` or `"mixed_bfloat16"`) of the Keras layer.
+        """
+        super().__init__(**kwargs)
+        self.units = units
+        self.reverse = reverse
+        self.seed = seed
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates the weights for inputs whose last dimension is that of `input_shape`."""
+        units, initializers = self.units, keras.initializers
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], 4 * units),
+            initializer=initializers.GlorotUniform(sub_seed(self.seed, "kernel")),
+        )
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel",
+            shape=(units, 4 * units),
+            initializer=initializers.Orthogonal(seed=sub_seed(self.seed, "recurrent_kernel")),
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(4 * units,),
+            initializer=_forget_bias_of_one(units),
+        )
+
+    def zero_state(self, rows: tf.Tensor | int) -> LSTMState:
+        """The all-zero state of `rows` sequences."""
+        shape = (rows, self.units)
+        return LSTMState(tf.zeros(shape, self.compute_dtype), tf.zeros(shape))
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        state: LSTMState | None = None,
+        lengths: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, LSTMState]:
+        """The states over whole sequences.
+
+        Past a sequence's length its state is held: the final state is that of its last real
+        position (its first, if the layer reads in reverse).
+
+        Args:
+            inputs: `[B, T, I]`.
+            state: The state before the first position read; zero if left out.
+            lengths: `[B]` int32, real positions of each sequence; T if left out.
+
+        Returns:
+            h at every position `[B, T, H]` (compute dtype), and the final state.
+        """
+        sequence, state = self.sequence(tf.transpose(inputs, [1, 2, 0]), state, lengths)
+        return tf.transpose(sequence, [2, 0, 1]), state
+
+    def sequence(
+        self,
+        inputs: tf.Tensor,
+        state: LSTMState | None = None,
+        lengths: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, LSTMState]:
+        """`call` in the computation's own layout: `[T, I, B]` to `[T, H, B]`; states `[B, H]`."""
+        time, rows = tf.shape(inputs)[0], tf.shape(inputs)[2]
+        state = self.zero_state(rows) if state is None else state
+        lengths = tf.fill([rows], time) if lengths is None else lengths
+        hidden, h, c = _sequence(
+            tf.cast(inputs, self.compute_dtype),
+            tf.concat([self.kernel, self.recurrent_kernel], 0),
+            tf.convert_to_tensor(self.bias),
+            tf.cast(tf.transpose(state.h), self.compute_dtype),
+            tf.transpose(state.c),
+            lengths,
+            self.reverse,
+        )
+        return hidden, LSTMState(tf.transpose(h), tf.transpose(c))
+
+    def stepper(self) -> Callable[[tf.Tensor, LSTMState], LSTMState]:
+        """One step as a function of (`[N, I]`, state), its weights laid out once for many steps."""
+        weights = tf.concat([self.kernel, self.recurrent_kernel], 0)
+        weights = tf.cast(weights, self.compute_dtype)
+        bias = tf.convert_to_tensor(self.bias)
+
+        def step(inputs: tf.Tensor, state: LSTMState) -> LSTMState:
+            inputs_and_h = tf.concat([inputs, tf.cast(state.h, inputs.dtype)], 1)
+            gates = tf.matmul(tf.cast(inputs_and_h, self.compute_dtype), weights)
+            gates = tf.cast(gates, tf.float32) + bias  # [N, 4H]
+            i, f, candidate, o = tf.split(gates, 4, axis=1)
+            c = tf.sigmoid(f) * state.c + tf.sigmoid(i) * tf.tanh(candidate)
+            h = tf.sigmoid(o) * tf.tanh(c)
+            return LSTMState(tf.cast(h, self.compute_dtype), c)
+
+        return step
+
+    def step(self, inputs: tf.Tensor, state: LSTMState) -> LSTMState:
+        """The state after reading one position, `inputs` `[N, I]`."""
+        return self.stepper()(inputs, state)
+
+
+def _forget_bias_of_one(units: int) -> Callable[..., tf.Tensor]:
+    def initializer(shape: tuple[int, ...], dtype: str) -> tf.Tensor:
+        del shape
+        zeros = tf.zeros([units], dtype)
+        return tf.concat([zeros, tf.ones([units], dtype), zeros, zeros], 0)
+
+    return initializer
+
+
+def _sequence(
+    inputs: tf.Tensor,  # [T, I, B] compute dtype
+    weights: tf.Tensor,  # [I+H, 4H] float32
+    bias: tf.Tensor,  # [4H] float32
+    h: tf.Tensor,  # [H, B] compute dtype
+    c: tf.Tensor,  # [H, B] float32
+    lengths: tf.Tensor,  # [B] int32
+    reverse: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats."""
+    dtype = inputs.dtype
+    time = tf.shape(inputs)[0]
+    input_size = inputs.shape[1]
+
+    def position(t: tf.Tensor) -> tf.Tensor:
+        return time - 1 - t if reverse else t
+
+    def array(element_dtype: tf.DType) -> tf.TensorArray:
+        return tf.TensorArray(element_dtype, time, clear_after_read=False)
+
+    @tf.custom_gradient
+    def run(inputs, weights, bias, h, c):  # type: ignore[no-untyped-def]
+        weights = tf.cast(weights, dtype)
+        weights_by_gate = tf.transpose(weights)  # [4H, I+H]
+        inputs_at = array(dtype).unstack(inputs)
+
+        def forward(t, h, c, reads, gates, cells, hiddens):  # type: ignore[no-untyped-def]
+            at = position(t)
+            read = tf.concat([inputs_at.read(at), h], 0)  # [x; h] [I+H, B]
+            product = tf.matmul(weights_by_gate, read)  # [4H, B]
+            cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
+            h, c, gate = _cell(product, bias, h, c, at < lengths)
+            return (
+                t + 1,
+                h,
+                c,
+                reads.write(t, read),
+                gates.write(t, gate),
+                cells,
+                hiddens.write(at, h),
+            )
+
+        loop = (tf.constant(0), h, c, array(dtype), array(dtype), array(tf.float32), array(dtype))
+        _, h, c, reads, gates, cells, hiddens = tf.while_loop(lambda t, *_: t < time, forward, loop)
+        final_c = c
+
+        def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
+            d_hiddens_at = array(d_hiddens.dtype).unstack(d_hiddens)
+
+            def backward(t, d_h, d_h_held, d_c, d_bias, c, d_inputs, d_products):  # type: ignore[no-untyped-def]
+                at = position(t)
+                c_before = cells.read(t)
+                d_product, d_h_held, d_c, d_bias = _cell_gradient(
+                    d_hiddens_at.read(at), d_h, d_h_held, d_c, d_bias,
+                    gates.read(t), c_before, c, at < lengths,
+                )  # fmt: skip
+                d_read = tf.matmul(weights, d_product)  # [I+H, B]
+                d_inputs = d_inputs.write(at, d_read[:input_size])
+                d_products = d_products.write(t, d_product)
+                d_h = d_read[input_size:]
+                return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_inputs, d_products
+
+            loop = (
+                time - 1, tf.cast(d_h, dtype), tf.zeros_like(final_c), d_c, tf.zeros_like(bias),
+                final_c, array(dtype), array(dtype),
+            )  # fmt: skip
+            _, d_h, d_h_held, d_c, d_bias, _, d_inputs, d_products = tf.while_loop(
+                lambda t, *_: t >= 0, backward, loop
+            )
+            d_weights = tf.matmul(
+                _features_by_time(reads.stack()),
+                _features_by_time(d_products.stack()),
+                transpose_b=True,
+            )  # one product over all T * B positions: [I+H, 4H]
+            d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
+            return d_inputs.stack(), tf.cast(d_weights, tf.float32), d_bias, d_h, d_c
+
+        return (hiddens.stack(), h, c), gradient
+
+    return run(inputs, weights, bias, h, c)
+
+
+def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
+    """`[T, X, B]` to `[X, T * B]`."""
+    features = sequence.shape[1] or tf.shape(sequence)[1]
+    return tf.reshape(tf.transpose(sequence, [1, 0, 2]), [features, -1])
+
+
+@tf.function(jit_compile=True)
+def _cell(product, bias, h, c, real):  # type: ignore[no-untyped-def]
+    """The equations at one position, `[H, B]`; columns that are not `real` keep their state."""
+    i, f, candidate, o = tf.split(tf.cast(product, tf.float32) + bias[:, None], 4, axis=0)
+    i, f, candidate, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(candidate), tf.sigmoid(o)
+    new_c = f * c + i * candidate
+    new_h = o * tf.tanh(new_c)
+    gates = tf.cast(tf.concat([i, f, candidate, o], 0), h.dtype)
+    return tf.where(real, tf.cast(new_h, h.dtype), h), tf.where(real, new_c, c), gates
+
+
+@tf.function(jit_compile=True)
+def _cell_gradient(d_hidden, d_h, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
+    """The gradient of `_cell`: of its product, of the h and C before it, and of the bias so far."""
+    i, f, candidate, o = tf.split(tf.cast(gates, tf.float32), 4, axis=0)
+    d_h_total = tf.cast(d_hidden, tf.float32) + tf.cast(d_h, tf.float32) + d_h_held
+    tanh_c = tf.tanh(c)
+    d_new_c = d_c + d_h_total * o * (1.0 - tanh_c * tanh_c)
+    d_product = tf.concat(
+        [
+            d_new_c * candidate * i * (1.0 - i),
+            d_new_c * c_before * f * (1.0 - f),
+            d_new_c * i * (1.0 - candidate * candidate),
+            d_h_total * tanh_c * o * (1.0 - o),
+        ],
+        0,
+    )
+    d_product = tf.where(real, d_product, 0.0)
+    d_bias += tf.reduce_sum(d_product, 1)
+    d_h_held = tf.where(real, 0.0, d_h_total)
+    return tf.cast(d_product, gates.dtype), d_h_held, tf.where(real, d_new_c * f, d_c), d_bias

@@ -1,0 +1,149 @@
+"""Luong attention against the NumPy float64 oracle, finite differences and numbers by hand."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+from seq2seq.attention import LuongAttention
+
+B, T, S, H, D, F = 3, 4, 5, 4, 6, 3
+LENGTHS = (5, 1, 3)
+WEIGHTS = ("score_kernel", "combine_kernel", "combine_bias")
+ARRAYS = ("queries", "values", *WEIGHTS)
+
+
+def random_arrays() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    shapes = {
+        "queries": (B, T, H),
+        "values": (B, S, D),
+        "score_kernel": (D, H),
+        "combine_kernel": (H + D, F),
+        "combine_bias": (F,),
+        "factor": (B, T, F),
+    }
+    return {
+        name: random.normal(scale=0.7, size=shape).astype(np.float32).astype(np.float64)
+        for name, shape in shapes.items()
+    }
+
+
+def loaded_layer(arrays: Mapping[str, np.ndarray], **options: str) -> LuongAttention:
+    layer = LuongAttention(units=H, memory_size=D, features=F, **options)
+    layer.build()
+    for name in WEIGHTS:
+        getattr(layer, name).assign(arrays[name])
+    return layer
+
+
+def tensor(array: np.ndarray) -> tf.Tensor:
+    return tf.constant(array, tf.float32)
+
+
+def vectors(layer: LuongAttention, queries: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    memory = layer.memory(values, tf.constant(LENGTHS))
+    _, context = layer.weights_and_context(queries, memory)
+    return layer.combine(queries, context)
+
+
+def test_attentional_vectors_equal_the_oracle() -> None:
+    arrays = random_arrays()
+    result = vectors(loaded_layer(arrays), tensor(arrays["queries"]), tensor(arrays["values"]))
+    expected = oracles.attention(arrays["queries"], arrays["values"], LENGTHS, arrays)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_equal_finite_differences() -> None:
+    arrays = random_arrays()
+
+    def weighted_sum(moved: Mapping[str, np.ndarray]) -> float:
+        result = oracles.attention(moved["queries"], moved["values"], LENGTHS, moved)
+        return float((result * moved["factor"]).sum())
+
+    layer = loaded_layer(arrays)
+    queries, values = tensor(arrays["queries"]), tensor(arrays["values"])
+    with tf.GradientTape() as tape:
+        tape.watch([queries, values])
+        total = tf.reduce_sum(vectors(layer, queries, values) * tensor(arrays["factor"]))
+    weights = [getattr(layer, name).value for name in WEIGHTS]
+    gradients = tape.gradient(total, [queries, values, *weights])
+    for name, gradient in zip(ARRAYS, gradients, strict=True):
+        numerical = oracles.numerical_gradient(weighted_sum, arrays, name)
+        np.testing.assert_allclose(
+            gradient.numpy().ravel(),
+            numerical,
+            rtol=1e-4,
+            atol=1e-5 * np.abs(numerical).max(),
+            err_msg=name,
+        )
+
+
+def test_weights_are_a_distribution_over_the_real_positions() -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays)
+    memory = layer.memory(tensor(arrays["values"]), tf.constant(LENGTHS))
+    weights, context = layer.weights_and_context(tensor(arrays["queries"]), memory)
+    for row, length in enumerate(LENGTHS):
+        assert not weights[row, :, length:].numpy().any()
+        for position in range(T):
+            expected = oracles.attention_weights(
+                arrays["queries"][row, position],
+                arrays["values"][row],
+                length,
+                arrays["score_kernel"],
+            )
+            np.testing.assert_allclose(weights[row, position], expected, rtol=1e-5, atol=1e-7)
+    # A source of one position can only be looked at there.
+    np.testing.assert_allclose(context[1], np.tile(arrays["values"][1, :1], (T, 1)), rtol=1e-6)
+
+
+def test_weights_and_context_worked_by_hand() -> None:
+    # Memory (1, 0) and (0, 2), W_a = (log 3, 0)^T: keys log 3 and 0; query 1: scores log 3 and 0,
+    # weights 3/4 and 1/4; context (3/4, 1/2); the third position is padding.
+    layer = LuongAttention(units=1, memory_size=2, features=1)
+    layer.build()
+    layer.score_kernel.assign([[np.log(3.0)], [0.0]])
+    values = tf.constant([[[1.0, 0.0], [0.0, 2.0], [50.0, 50.0]]])
+    weights, context = layer.weights_and_context(
+        tf.ones([1, 1, 1]), layer.memory(values, tf.constant([2]))
+    )
+    np.testing.assert_allclose(weights, [[[0.75, 0.25, 0.0]]], rtol=1e-6)
+    np.testing.assert_allclose(context, [[[0.75, 0.5]]], rtol=1e-6)
+
+
+def test_padding_of_the_memory_has_no_influence_and_no_gradient() -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays)
+    padding = np.arange(S) >= np.array(LENGTHS)[:, None]  # [B, S]
+    garbage = tensor(np.where(padding[..., None], -1e4, arrays["values"]))
+    queries = tensor(arrays["queries"])
+    with tf.GradientTape() as tape:
+        tape.watch(garbage)
+        result = vectors(layer, queries, garbage)
+    np.testing.assert_array_equal(result, vectors(layer, queries, tensor(arrays["values"])))
+    assert not tape.gradient(result, garbage).numpy()[padding].any()
+
+
+@pytest.mark.parametrize("row", range(B))
+def test_a_sentence_in_a_batch_equals_the_sentence_alone(row: int) -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays)
+    whole = vectors(layer, tensor(arrays["queries"]), tensor(arrays["values"]))
+    length, queries = LENGTHS[row], tensor(arrays["queries"][row : row + 1])
+    memory = layer.memory(tensor(arrays["values"][row : row + 1, :length]), tf.constant([length]))
+    alone = layer.combine(queries, layer.weights_and_context(queries, memory)[1])
+    np.testing.assert_allclose(whole[row : row + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_near_float32() -> None:
+    arrays = random_arrays()
+    result = vectors(
+        loaded_layer(arrays, dtype="mixed_bfloat16"),
+        tf.cast(arrays["queries"], tf.bfloat16),
+        tensor(arrays["values"]),
+    )
+    expected = oracles.attention(arrays["queries"], arrays["values"], LENGTHS, arrays)
+    assert oracles.relative_error(tf.cast(result, tf.float32), expected) < 2e-2

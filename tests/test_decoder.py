@@ -1,0 +1,277 @@
+"""The decoder, alone: against the NumPy float64 oracle, and its two ways of running."""
+
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+from seq2seq.decoder import Decoder
+from seq2seq.errors import UsageError
+from seq2seq.lstm import LSTMState
+
+B, T, S, V, E, H, D = 3, 4, 5, 7, 3, 5, 6
+MEMORY_LENGTHS = (5, 1, 3)
+TARGET_LENGTHS = (2, 4, 1)
+KINDS = pytest.mark.parametrize(
+    ("attention", "tied_output", "layers"),
+    [
+        ("none", False, 1),
+        ("none", True, 2),
+        ("luong", False, 2),
+        ("luong", True, 1),
+    ],
+)
+
+
+def random_decoder(
+    *,
+    attention: Any = "luong",
+    tied_output: bool = False,
+    layers: int = 2,
+    dropout: float = 0.0,
+    dtype: str = "float32",
+) -> Decoder:
+    """A decoder with random weights, biases too."""
+    decoder = Decoder(
+        V,
+        units=H,
+        layers=layers,
+        embedding_size=E,
+        attention=attention,
+        memory_size=D,
+        tied_output=tied_output,
+        dropout=dropout,
+        dtype=dtype,
+    )
+    decoder.build()
+    random = np.random.default_rng(3)
+    for weight in decoder.trainable_weights:
+        weight.assign(random.normal(scale=0.6, size=weight.shape))
+    return decoder
+
+
+def oracle_weights(decoder: Decoder) -> dict[str, np.ndarray]:
+    weights = {"embedding": decoder.embedding, "output_bias": decoder.output_bias}
+    if not decoder.tied_output:
+        weights["output_kernel"] = decoder.output_kernel
+    elif decoder.attention is None:
+        weights["feature_kernel"] = decoder.feature_kernel
+    for index, layer in enumerate(decoder.stack):
+        for name in ("kernel", "recurrent_kernel", "bias"):
+            weights[f"layer_{index}/{name}"] = getattr(layer, name)
+    if decoder.attention is not None:
+        for name in ("score_kernel", "combine_kernel", "combine_bias"):
+            weights[f"attention/{name}"] = getattr(decoder.attention, name)
+    assert len(weights) == len(decoder.trainable_weights)
+    return {name: weight.numpy().astype(np.float64) for name, weight in weights.items()}
+
+
+def random_ids() -> tf.Tensor:
+    return tf.constant(np.random.default_rng(4).integers(0, V, size=(B, T)), tf.int32)
+
+
+def random_state(layers: int) -> tuple[LSTMState, ...]:
+    random = np.random.default_rng(5)
+    return tuple(
+        LSTMState(*(tf.constant(random.normal(size=(B, H)), tf.float32) for _ in range(2)))
+        for _ in range(layers)
+    )
+
+
+def random_values() -> np.ndarray:
+    return np.random.default_rng(6).normal(size=(B, S, D))
+
+
+def memory_of(decoder: Decoder) -> Any:
+    return decoder.memory(tf.constant(random_values(), tf.float32), tf.constant(MEMORY_LENGTHS))
+
+
+def oracle_logits(decoder: Decoder, layers: int) -> np.ndarray:
+    states = [
+        oracles.CellState(state.h.numpy().astype(np.float64), state.c.numpy().astype(np.float64))
+        for state in random_state(layers)
+    ]
+    memory = oracles.EncoderOutput(random_values(), []) if decoder.attention else None
+    return oracles.decoder_logits(
+        random_ids().numpy(), states, memory, MEMORY_LENGTHS, oracle_weights(decoder)
+    )
+
+
+@KINDS
+def test_logits_equal_the_oracle(attention: str, tied_output: bool, layers: int) -> None:
+    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
+    logits, _ = decoder(random_ids(), random_state(layers), memory_of(decoder))
+    assert logits.shape == (B, T, V)
+    np.testing.assert_allclose(logits, oracle_logits(decoder, layers), rtol=1e-5, atol=3e-6)
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_steps_one_by_one_equal_the_whole_sequence(
+    attention: str, tied_output: bool, layers: int, dtype: str
+) -> None:
+    decoder = random_decoder(
+        attention=attention, tied_output=tied_output, layers=layers, dtype=dtype
+    )
+    ids, state, memory = random_ids(), random_state(layers), memory_of(decoder)
+    whole, final = decoder(ids, state, memory)
+    tolerance = 1e-5 if dtype == "float32" else 3e-2
+    for position in range(T):
+        logits, state = decoder.step(ids[:, position], state, memory)
+        assert logits.dtype == tf.float32
+        np.testing.assert_allclose(logits, whole[:, position], rtol=tolerance, atol=tolerance)
+    for one, other in zip(state, final, strict=True):
+        for stepped, read in zip(one, other, strict=True):
+            np.testing.assert_allclose(
+                tf.cast(stepped, tf.float32),
+                tf.cast(read, tf.float32),
+                rtol=tolerance,
+                atol=tolerance,
+            )
+
+
+@KINDS
+def test_state_and_memory_can_be_reordered_by_row(
+    attention: str, tied_output: bool, layers: int
+) -> None:
+    """What beam search does: one gather on axis 0 of every leaf."""
+    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
+    ids, state, memory = random_ids()[:, 0], random_state(layers), memory_of(decoder)
+    order = tf.constant([2, 0, 0, 1])
+    logits, new_state = decoder.step(ids, state, memory)
+    moved_ids, moved_state, moved_memory = tf.nest.map_structure(
+        lambda leaf: tf.gather(leaf, order), (ids, state, memory)
+    )
+    moved_logits, moved_new_state = decoder.step(moved_ids, moved_state, moved_memory)
+    np.testing.assert_allclose(moved_logits, tf.gather(logits, order), rtol=1e-5, atol=1e-6)
+    for leaf, moved in zip(
+        tf.nest.flatten(new_state), tf.nest.flatten(moved_new_state), strict=True
+    ):
+        np.testing.assert_allclose(moved, tf.gather(leaf, order), rtol=1e-5, atol=1e-6)
+
+
+@KINDS
+def test_step_keeps_the_structure_and_dtypes_of_its_state(
+    attention: str, tied_output: bool, layers: int
+) -> None:
+    """A compiled loop can carry it, from the zero state on, in either precision."""
+    for dtype in ("float32", "mixed_bfloat16"):
+        decoder = random_decoder(
+            attention=attention, tied_output=tied_output, layers=layers, dtype=dtype
+        )
+        state = decoder.zero_state(B)
+        _, after = decoder.step(random_ids()[:, 0], state, memory_of(decoder))
+        tf.nest.assert_same_structure(state, after)
+        for leaf, new in zip(tf.nest.flatten(state), tf.nest.flatten(after), strict=True):
+            assert (leaf.shape, leaf.dtype) == (new.shape, new.dtype)
+
+
+@KINDS
+def test_logits_do_not_depend_on_later_ids(attention: str, tied_output: bool, layers: int) -> None:
+    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
+    ids, state, memory = random_ids().numpy(), random_state(layers), memory_of(decoder)
+    changed = ids.copy()
+    changed[:, 2:] = (ids[:, 2:] + 1) % V
+    before, _ = decoder(tf.constant(ids), state, memory)
+    after, _ = decoder(tf.constant(changed), state, memory)
+    np.testing.assert_allclose(before[:, :2], after[:, :2], rtol=1e-6, atol=1e-6)
+    assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-2
+
+
+@KINDS
+def test_projected_token_features_are_the_logits_of_real_positions(
+    attention: str, tied_output: bool, layers: int
+) -> None:
+    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
+    ids, state, memory = random_ids(), random_state(layers), memory_of(decoder)
+    logits, _ = decoder(ids, state, memory)
+    features = decoder.token_features(ids, tf.constant(TARGET_LENGTHS), state, memory)
+    expected = np.concatenate(
+        [logits[row, :length] for row, length in enumerate(TARGET_LENGTHS)]
+    )  # [2 + 4 + 1, V]
+    np.testing.assert_allclose(decoder.project(features), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_is_empty_without_attention() -> None:
+    assert memory_of(random_decoder(attention="none")) == ()
+
+
+def test_a_decoder_needs_no_encoder() -> None:
+    """The language model: the zero state, no memory, and the default arguments."""
+    decoder = random_decoder(attention="none", layers=1)
+    logits, _ = decoder(random_ids(), decoder.zero_state(B))
+    expected = oracles.decoder_logits(
+        random_ids().numpy(), [oracles.zero_state(B, H)], None, (), oracle_weights(decoder)
+    )
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=3e-6)
+
+
+def test_dropout_needs_a_seed_and_is_a_function_of_it() -> None:
+    decoder = random_decoder(dropout=0.5)
+    without = random_decoder()
+
+    def features(each: Decoder, seed: list[int] | None) -> np.ndarray:
+        return each.token_features(
+            random_ids(),
+            tf.constant(TARGET_LENGTHS),
+            random_state(2),
+            memory_of(each),
+            None if seed is None else tf.constant(seed),
+        ).numpy()
+
+    np.testing.assert_array_equal(features(decoder, None), features(without, None))
+    np.testing.assert_array_equal(features(without, [1, 2]), features(without, None))
+    np.testing.assert_array_equal(features(decoder, [1, 2]), features(decoder, [1, 2]))
+    assert np.abs(features(decoder, [1, 2]) - features(decoder, [1, 3])).max() > 1e-2
+    assert np.abs(features(decoder, [1, 2]) - features(decoder, None)).max() > 1e-2
+
+
+@KINDS
+def test_dropout_thins_features_and_what_the_layers_read(
+    attention: str, tied_output: bool, layers: int
+) -> None:
+    decoder = random_decoder(
+        attention=attention, tied_output=tied_output, layers=layers, dropout=0.5
+    )
+    rows = 60
+    ids = tf.tile(random_ids()[:1], [rows, 1])
+    state = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), random_state(layers))
+    memory = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), memory_of(decoder))
+    lengths = tf.fill([rows], T)
+    plain = decoder.token_features(ids, lengths, state, memory).numpy()
+    thinned = decoder.token_features(ids, lengths, state, memory, tf.constant([1, 2])).numpy()
+    # At rate 1/2 about half of the 60 * 4 * 3 or 5 features are zero and the others doubled ..
+    kept = thinned != 0.0
+    assert 0.4 < kept.mean() < 0.6
+    # .. and not merely doubled: the layers below read thinned values, different in every row.
+    assert np.abs(thinned - 2.0 * plain)[kept].mean() > 1e-2
+
+
+@KINDS
+def test_bfloat16_is_near_float32(attention: str, tied_output: bool, layers: int) -> None:
+    decoder = random_decoder(
+        attention=attention, tied_output=tied_output, layers=layers, dtype="mixed_bfloat16"
+    )
+    logits, _ = decoder(random_ids(), random_state(layers), memory_of(decoder))
+    assert logits.dtype == tf.float32
+    assert oracles.relative_error(logits, oracle_logits(decoder, layers)) < 2e-2
+
+
+def test_an_attention_there_is_none_of_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"^attention: got 'bahdanau', expected 'none' or 'luong'$"
+    ):
+        Decoder(V, units=H, attention="bahdanau")  # type: ignore[arg-type]
+
+
+def test_attention_without_the_size_of_its_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^memory_size: missing; attention needs the memory's"):
+        Decoder(V, units=H, attention="luong")
+
+
+def test_a_decoder_in_somebodys_model_builds_itself() -> None:
+    decoder = Decoder(V, units=H, embedding_size=E)
+    logits, _ = decoder(tf.constant([[1, 2]]), decoder.zero_state(1))
+    assert logits.shape == (1, 2, V)

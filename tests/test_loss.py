@@ -1,0 +1,163 @@
+"""The fused loss against the NumPy float64 oracle, finite differences and hand-worked numbers."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+from seq2seq.loss import cross_entropy
+
+F, V = 4, 7
+ARRAYS = ("features", "output_kernel", "output_bias")
+
+
+def random_arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    shapes = {"features": (rows, F), "output_kernel": (V, F), "output_bias": (V,)}
+    return {
+        name: random.normal(size=shape).astype(np.float32).astype(np.float64)
+        for name, shape in shapes.items()
+    }
+
+
+def random_labels(rows: int) -> np.ndarray:
+    return np.random.default_rng(9).integers(0, V, size=rows).astype(np.int32)
+
+
+def oracle(
+    arrays: Mapping[str, np.ndarray], labels: np.ndarray, label_smoothing: float
+) -> oracles.Loss:
+    logits = arrays["features"] @ arrays["output_kernel"].T + arrays["output_bias"]
+    return oracles.cross_entropy(logits, labels, label_smoothing)
+
+
+def tensors(arrays: Mapping[str, np.ndarray]) -> list[tf.Tensor]:
+    return [tf.constant(arrays[name], tf.float32) for name in ARRAYS]
+
+
+ROWS = pytest.mark.parametrize("rows", [1, 1281])
+SMOOTHING = pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.7])
+
+
+@ROWS
+@SMOOTHING
+def test_loss_equals_the_oracle(rows: int, label_smoothing: float) -> None:
+    arrays, labels = random_arrays(rows), random_labels(rows)
+    loss = cross_entropy(*tensors(arrays), tf.constant(labels), label_smoothing)
+    expected = oracle(arrays, labels, label_smoothing)
+    np.testing.assert_allclose(loss.total, expected.total, rtol=1e-5)
+    np.testing.assert_allclose(loss.nll, expected.nll, rtol=1e-5)
+    assert int(loss.correct) == expected.correct
+
+
+@ROWS
+@SMOOTHING
+def test_gradients_equal_finite_differences(rows: int, label_smoothing: float) -> None:
+    arrays, labels = random_arrays(rows), random_labels(rows)
+    watched = tensors(arrays)
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        total = cross_entropy(*watched, tf.constant(labels), label_smoothing).total
+    gradients = tape.gradient(total, watched)
+    random = np.random.default_rng(rows)
+    for name, gradient in zip(ARRAYS, gradients, strict=True):
+        entries = random.permutation(arrays[name].size)[:30]
+        numerical = oracles.numerical_gradient(
+            lambda moved: oracle(moved, labels, label_smoothing).total, arrays, name, entries
+        )
+        np.testing.assert_allclose(
+            gradient.numpy().flat[entries],
+            numerical,
+            rtol=1e-3,
+            atol=1e-5 * np.abs(gradient).max(),
+            err_msg=name,
+        )
+
+
+def test_gradients_are_scaled_by_what_follows_the_loss() -> None:
+    arrays, labels = random_arrays(5), random_labels(5)
+    watched = tensors(arrays)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(watched)
+        total = cross_entropy(*watched, tf.constant(labels), 0.1).total
+        mean = total / 8.0
+    for whole, part in zip(
+        tape.gradient(total, watched), tape.gradient(mean, watched), strict=True
+    ):
+        np.testing.assert_allclose(part, whole / 8.0, rtol=1e-6)
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_vocabulary() -> None:
+    # p = 1/7 for every word, so -log p = log 7 whatever the label and the smoothing: 2 rows.
+    loss = cross_entropy(tf.zeros([2, F]), tf.ones([V, F]), tf.zeros([V]), tf.constant([0, 6]), 0.3)
+    np.testing.assert_allclose(loss.total, 2.0 * np.log(7.0), rtol=1e-6)
+    np.testing.assert_allclose(loss.nll, 2.0 * np.log(7.0), rtol=1e-6)
+
+
+def test_smoothed_loss_of_two_words_by_hand() -> None:
+    # Logits (log 3, 0), so p = (3/4, 1/4); label 0; e = 0.2, V = 2: target (0.9, 0.1).
+    # total = -0.9 log(3/4) - 0.1 log(1/4); nll = -log(3/4); the largest logit is the label.
+    loss = cross_entropy(
+        tf.ones([1, 1]), tf.constant([[np.log(3.0)], [0.0]], tf.float32), tf.zeros([2]),
+        tf.constant([0]), 0.2,
+    )  # fmt: skip
+    np.testing.assert_allclose(loss.total, -0.9 * np.log(0.75) - 0.1 * np.log(0.25), rtol=1e-6)
+    np.testing.assert_allclose(loss.nll, -np.log(0.75), rtol=1e-6)
+    assert int(loss.correct) == 1
+
+
+def test_huge_logits_give_a_finite_loss_and_finite_gradients() -> None:
+    # Logits (300, -300) and label 1: -log p = 600 to float32 precision, p = (1, 0).
+    features = tf.constant([[300.0]])
+    kernel = tf.constant([[1.0], [-1.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        loss = cross_entropy(features, kernel, tf.zeros([2]), tf.constant([1]), 0.0)
+    np.testing.assert_allclose(loss.total, 600.0, rtol=1e-6)
+    # d/dx of (x - (-x)) = 2
+    np.testing.assert_allclose(tape.gradient(loss.total, features), [[2.0]], rtol=1e-6)
+
+
+def test_loss_is_the_same_inside_a_graph_of_unknown_size() -> None:
+    graph = tf.function(
+        lambda features, kernel, bias, labels: cross_entropy(features, kernel, bias, labels, 0.1),
+        input_signature=[
+            tf.TensorSpec([None, F]),
+            tf.TensorSpec([V, F]),
+            tf.TensorSpec([V]),
+            tf.TensorSpec([None], tf.int32),
+        ],
+    )
+    for rows in (1, 1281):
+        arrays, labels = random_arrays(rows), random_labels(rows)
+        expected = oracle(arrays, labels, 0.1)
+        loss = graph(*tensors(arrays), tf.constant(labels))
+        np.testing.assert_allclose(loss.total, expected.total, rtol=1e-5)
+        np.testing.assert_allclose(loss.nll, expected.nll, rtol=1e-5)
+
+
+def test_bfloat16_features_give_nearly_the_float32_loss() -> None:
+    arrays, labels = random_arrays(50), random_labels(50)
+    features, kernel, bias = tensors(arrays)
+    with tf.GradientTape() as tape:
+        tape.watch([features, kernel, bias])
+        loss = cross_entropy(tf.cast(features, tf.bfloat16), kernel, bias, tf.constant(labels), 0.1)
+    expected = oracle(arrays, labels, 0.1)
+    assert loss.total.dtype == tf.float32
+    np.testing.assert_allclose(loss.total, expected.total, rtol=2e-2)
+    np.testing.assert_allclose(loss.nll, expected.nll, rtol=2e-2)
+    for gradient in tape.gradient(loss.total, [features, kernel, bias]):
+        assert gradient.dtype == tf.float32
+
+
+def test_no_tokens_have_no_loss() -> None:
+    loss = cross_entropy(tf.zeros([0, 3]), tf.ones([7, 3]), tf.zeros([7]), tf.zeros([0], tf.int32))
+    assert [float(part) for part in loss] == [0.0, 0.0, 0.0]
+
+
+def test_of_equal_logits_the_lowest_id_counts_as_predicted() -> None:
+    labels = tf.constant([0, 1])
+    loss = cross_entropy(tf.zeros([2, 3]), tf.ones([7, 3]), tf.zeros([7]), labels)
+    assert float(loss.correct) == 1.0
