@@ -1,0 +1,123 @@
+"""What training tells: a live display or plain lines on stderr, metrics.jsonl, TensorBoard."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seq2seq.checkpoint import write_whole
+from seq2seq.errors import StorageError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class Sample(NamedTuple):
+    """A validation sentence as it is translated now."""
+
+    source: str
+    hypothesis: str
+    reference: str
+
+
+class Reporter:
+    """Writes metrics, and shows progress while it is entered as a context.
+
+    On a terminal a bar stays at the bottom; elsewhere each record is a line. Everything goes to
+    stderr: stdout is for data.
+    """
+
+    def __init__(self, folder: Path, *, total_steps: int, first_step: int = 0) -> None:
+        """
+        Args:
+            folder: The model folder.
+            total_steps: Updates of the whole training.
+            first_step: Updates done before; later records of an earlier run are dropped, since
+                they will be made again.
+        """
+        self._metrics = folder / METRICS_FILE
+        self._total_steps = total_steps
+        _keep_records(self._metrics, first_step)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._writer = tf.summary.create_file_writer(str(folder / TENSORBOARD))
+        self._display = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._display.add_task("", total=total_steps, completed=first_step)
+
+    def __enter__(self) -> Self:
+        self._display.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._display.stop()
+        self._writer.close()
+
+    def note(self, text: str) -> None:
+        """Shows one line."""
+        self._console.print(text, markup=False, emoji=False)
+
+    def training(self, record: Mapping[str, Any]) -> None:
+        """Records the updates since the last record; keys as in `metrics.jsonl`."""
+        self._write(record)
+        line = (
+            f"step {record['step']:,}/{self._total_steps:,}  epoch {record['epoch']}  "
+            f"loss {record['loss']:.3f}  accuracy {record['accuracy']:.1%}  "
+            f"{record['target_tokens_per_second']:,.0f} tokens/s"
+        )
+        self._display.update(self._task, completed=record["step"], description=line)
+        if not self._console.is_terminal:
+            self.note(line)
+
+    def validation(self, record: Mapping[str, Any], samples: Sequence[Sample], note: str) -> None:
+        """Records a validation, and shows it with sample translations."""
+        self._write(record)
+        self.note(
+            f"validation at step {record['step']:,}: BLEU {record['bleu']:.2f}  "
+            f"loss {record['loss']:.3f}  perplexity {record['perplexity']:.2f}  "
+            f"accuracy {record['accuracy']:.1%}  {note}"
+        )
+        for sample in samples:
+            self.note(f"    source      {sample.source}")
+            self.note(f"    hypothesis  {sample.hypothesis}")
+            self.note(f"    reference   {sample.reference}")
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(record)) + "\n")
+        except OSError as err:
+            raise StorageError(f"{self._metrics}: cannot be written: {err.strerror}") from err
+        with self._writer.as_default(step=record["step"]):
+            for name, value in record.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(f"{name}/{record['split']}", value)
+        self._writer.flush()
+
+
+def _keep_records(path: Path, last_step: int) -> None:
+    """Drops the records after `last_step`, and a line that a crash left half-written."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_whole(path, "".join(kept))

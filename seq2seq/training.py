@@ -1,0 +1,483 @@
+"""Training: from a configuration to a model folder."""
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from seq2seq.batches import BatchPlan, NumberedBatch, batches_from
+from seq2seq.checkpoint import (
+    BEST_FILE,
+    CHECKPOINTS,
+    Checkpoint,
+    checkpoint_steps,
+    load_newest_checkpoint,
+    locked,
+    prune_checkpoints,
+    save_checkpoint,
+    set_aside_after,
+    write_best,
+    write_whole,
+)
+from seq2seq.config import (
+    CONFIG_FILE,
+    Config,
+    dump_config,
+    load_model_config,
+    with_absolute_paths,
+)
+from seq2seq.corpus import Pair, ParallelIds, encode_corpus, validation_pairs
+from seq2seq.errors import DivergenceError, Interrupted, UsageError
+from seq2seq.models import build_model
+from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter, Sample
+from seq2seq.runtime import resolve_precision
+from seq2seq.schedules import learning_rate
+from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
+from seq2seq.translator import TOKENIZER_FOLDER
+from seq2seq.updates import Updater, UpdateSums
+from seq2seq.validation import Validated, Validator
+
+ENCODED = "encoded"
+
+# What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
+# but nothing that made the weights what they are. The learning rate may change because that is
+# what helps where training has diverged.
+_FREE_ON_RESUME = (
+    "training.learning_rate",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.log_every_steps",
+    "training.checkpoint_every_minutes",
+    "training.keep_checkpoints",
+    "validation.",
+    "decoding.",
+)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Attributes:
+        folder: The model folder.
+        steps: Updates done, those of earlier runs included.
+        best: What `best.json` says: step, bleu, signature, loss, perplexity, accuracy.
+        seconds: Time spent, earlier runs included.
+        stopped_early: Whether BLEU had stopped rising before the last update.
+    """
+
+    folder: Path
+    steps: int
+    best: Mapping[str, Any]
+    seconds: float
+    stopped_early: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What training must know, beside weights and optimizer, to go on as if never interrupted.
+
+    Attributes:
+        best: The scores of the best validation so far; empty before the first.
+        rounds_without_better: Validations since then.
+        plateaus: How often the plateau schedule has lowered the learning rate.
+        seconds: Time spent.
+    """
+
+    best: Mapping[str, Any]
+    rounds_without_better: int = 0
+    plateaus: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    config: Config, folder: Path, *, resume: bool = False, overwrite: bool = False
+) -> TrainingResult:
+    """Trains a translator from raw text, or goes on with a training that was stopped.
+
+    Args:
+        config: The experiment.
+        folder: The model folder to write.
+        resume: Go on from the newest checkpoint in `folder`.
+        overwrite: Delete the model that is in `folder`.
+
+    Raises:
+        UsageError: `folder` holds a model and neither flag is given, or both are, or the
+            configuration differs from that of the run to resume in what shapes the weights.
+        DataError: The corpus cannot be trained on.
+        ModelError: The tokenizer, or the checkpoint to resume from, cannot be used.
+        StorageError: A file cannot be read or written.
+        DivergenceError: Loss or gradient is no longer finite; no such weights were saved.
+        LockedError: Another process is training in `folder`.
+        Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
+    """
+    config = with_absolute_paths(config)
+    pairs = validation_pairs(config.data)
+    with locked(folder):
+        _make_ready(folder, config, resume=resume, overwrite=overwrite)
+        tokenizers = _tokenizers(folder, config)
+        counts = encode_corpus(config, tokenizers, folder / ENCODED)
+        write_whole(folder / CONFIG_FILE, dump_config(config))
+        run = _Run(config, folder, tokenizers, pairs)
+        damaged = run.restore()
+        with Reporter(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
+            for line in (counts.summary(), *counts.warnings(), *damaged, run.summary()):
+                reporter.note(line)
+            return run.finish(reporter)
+
+
+class _Run:
+    """One process's share of a training: from where it stands to its end."""
+
+    def __init__(
+        self, config: Config, folder: Path, tokenizers: TokenizerPair, pairs: list[Pair]
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._tokenizers = tokenizers
+        self._pairs = pairs
+        self._model = build_model(
+            config.model,
+            source_vocabulary=tokenizers.source.vocabulary_size,
+            target_vocabulary=tokenizers.target.vocabulary_size,
+            precision=resolve_precision(config.precision),
+            seed=config.seed,
+        )
+        self._updater = Updater(
+            config.training, self._model, bos_id=tokenizers.target.bos_id, seed=config.seed
+        )
+        self._validator = Validator(config, tokenizers, self._model, pairs)
+        self._corpus = ParallelIds.open(folder / ENCODED)
+        self._plan = BatchPlan(
+            self._corpus.source_lengths,
+            self._corpus.target_lengths,
+            batch_tokens=config.training.batch_tokens,
+            seed=config.seed,
+        )
+        training = config.training
+        self._batches_per_update = training.accumulate_batches
+        updates = training.max_epochs * self._plan.steps_per_epoch / self._batches_per_update
+        self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
+        self.step = 0
+        self._standing = Standing(best={})
+        self._started = self._saved_at = time.monotonic()
+
+    def restore(self) -> list[str]:
+        """Takes up the newest checkpoint, if there is one; a line for each damaged newer one."""
+        if not checkpoint_steps(self._folder):
+            return []
+        checkpoint, damaged = load_newest_checkpoint(self._folder)
+        self._model.load(checkpoint.weights)
+        self._updater.load_optimizer_state(checkpoint.optimizer)
+        self.step = checkpoint.step
+        self._standing = Standing(**checkpoint.state)
+        set_aside_after(self._folder, self.step)
+        best = self._standing.best
+        if best and best["step"] not in checkpoint_steps(self._folder):
+            # It made room for a better one, which is damaged: now any score is the best.
+            self._standing = replace(self._standing, best={}, rounds_without_better=0)
+        if self._standing.best:
+            write_best(self._folder, self._standing.best)
+        else:
+            (self._folder / BEST_FILE).unlink(missing_ok=True)
+        return [f"warning: {line}; going on from step {self.step}" for line in damaged]
+
+    def summary(self) -> str:
+        """What is about to be trained, in one line."""
+        weights = sum(math.prod(each.shape) for each in self._model.named_weights().values())
+        return (
+            f"{weights:,} weights, {self._plan.steps_per_epoch} batches an epoch, "
+            f"precision {resolve_precision(self._config.precision)}, "
+            f"from step {self.step:,} to {self.total_steps:,}"
+        )
+
+    def finish(self, reporter: Reporter) -> TrainingResult:
+        """Trains until the last step, until BLEU stops rising, or until a signal comes."""
+        window = _Window()
+        with self._batches() as batches, _signal_flag() as received:
+            while self.step < self.total_steps and not self._out_of_patience():
+                self._update(window, batches)
+                signals = list(received)  # one that comes later must wait for the next step
+                validates = self._is_validation_step()
+                saves = validates or bool(signals) or self._is_time_to_save()
+                if saves or self.step % self._config.training.log_every_steps == 0:
+                    record = window.record(self.step, self._seconds())
+                    reporter.training(record)
+                    window = _Window()
+                if validates:
+                    self._validate(reporter, record)
+                if saves:
+                    self._save()
+                    window = _Window()
+                if signals and self.step < self.total_steps:
+                    raise Interrupted(
+                        f"stopped by signal {signals[0]} after step {self.step}, which is saved; "
+                        "--resume goes on from there",
+                        signals[0],
+                    )
+        return TrainingResult(
+            folder=self._folder,
+            steps=self.step,
+            best=self._standing.best,
+            seconds=self._seconds(),
+            stopped_early=self.step < self.total_steps,
+        )
+
+    def _batches(self) -> Any:
+        epoch, step = divmod(self.step * self._batches_per_update, self._plan.steps_per_epoch)
+        return batches_from(
+            self._corpus,
+            self._plan,
+            epoch=epoch,
+            step=step,
+            source_pad_id=self._tokenizers.source.pad_id,
+            target_pad_id=self._tokenizers.target.pad_id,
+        )
+
+    def _update(self, window: "_Window", batches: Iterator[NumberedBatch]) -> None:
+        chosen = [next(batches) for _ in range(self._batches_per_update)]
+        rate = learning_rate(
+            self._config.training,
+            self.step + 1,
+            total_steps=self.total_steps,
+            plateaus=self._standing.plateaus,
+        )
+        sums = self._updater.update(
+            [each.batch for each in chosen],
+            number=self.step * self._batches_per_update,
+            learning_rate=rate,
+        )
+        self.step += 1
+        window.add(self.step, chosen, sums, rate, self._corpus)
+
+    def _is_validation_step(self) -> bool:
+        if self.step == self.total_steps:
+            return True
+        if self._config.validation.every_steps:
+            return self.step % self._config.validation.every_steps == 0
+        batches, epoch = self.step * self._batches_per_update, self._plan.steps_per_epoch
+        return batches // epoch > (batches - self._batches_per_update) // epoch
+
+    def _is_time_to_save(self) -> bool:
+        minutes = self._config.training.checkpoint_every_minutes
+        return time.monotonic() - self._saved_at > 60 * minutes
+
+    def _out_of_patience(self) -> bool:
+        return self._standing.rounds_without_better >= self._config.validation.patience
+
+    def _validate(self, reporter: Reporter, trained: Mapping[str, Any]) -> None:
+        try:
+            validated = self._validator.validate()
+        except FloatingPointError as err:
+            raise self._diverged(str(err)) from err
+        if not math.isfinite(validated.loss):
+            raise self._diverged("the validation loss is not finite")
+        record = _validation_record(trained, validated, self._seconds())
+        standing = self._standing
+        if not standing.best or _is_better(record, standing.best):
+            standing = replace(standing, best=record, rounds_without_better=0)
+            note = "(best)"
+        else:
+            rounds = standing.rounds_without_better + 1
+            lowers = rounds % self._config.training.plateau_patience == 0
+            standing = replace(
+                standing, rounds_without_better=rounds, plateaus=standing.plateaus + lowers
+            )
+            note = f"(best {standing.best['bleu']:.2f} at step {standing.best['step']:,})"
+        self._standing = standing
+        reporter.validation(record, self._samples(validated), note)
+
+    def _samples(self, validated: Validated) -> list[Sample]:
+        count = self._config.validation.samples
+        return [
+            Sample(pair.source, translation, pair.target)
+            for pair, translation in zip(
+                self._pairs[:count], validated.translations[:count], strict=True
+            )
+        ]
+
+    def _save(self) -> None:
+        weights = {name: each.numpy() for name, each in self._model.named_weights().items()}
+        optimizer = self._updater.optimizer_state()
+        checkpoint = Checkpoint(
+            step=self.step,
+            weights=weights,
+            optimizer=optimizer,
+            state=asdict(replace(self._standing, seconds=self._seconds())),
+        )
+        if not all(np.isfinite(each).all() for each in (*weights.values(), *optimizer.values())):
+            raise self._diverged("the weights are not finite")
+        save_checkpoint(self._folder, checkpoint)
+        if self._standing.best:
+            write_best(self._folder, self._standing.best)
+        prune_checkpoints(self._folder, keep=self._config.training.keep_checkpoints)
+        self._saved_at = time.monotonic()
+
+    def _diverged(self, what: str) -> DivergenceError:
+        return DivergenceError(
+            f"step {self.step}: {what}; nothing of it was saved. Resume from the last checkpoint "
+            "with a lower training.learning_rate"
+        )
+
+    def _seconds(self) -> float:
+        return self._standing.seconds + time.monotonic() - self._started
+
+
+class _Window:
+    """The updates since the last record; their sums leave the device only when asked for."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._updates: list[tuple[int, str, list[UpdateSums]]] = []
+        self._epoch = 0
+        self._learning_rate = 0.0
+
+    def add(
+        self,
+        step: int,
+        batches: list[NumberedBatch],
+        sums: list[UpdateSums],
+        learning_rate: float,
+        corpus: ParallelIds,
+    ) -> None:
+        first_row = int(batches[-1].batch.rows[0])
+        where = f"{len(batches[-1].batch.rows)} pairs, the first at {corpus.location(first_row)}"
+        self._updates.append((step, f"learning rate {learning_rate:g}; {where}", sums))
+        self._epoch = batches[-1].epoch + 1
+        self._learning_rate = learning_rate
+
+    def record(self, step: int, seconds: float) -> dict[str, Any]:
+        """The record for `metrics.jsonl`, `seconds` after the start of training.
+
+        Raises:
+            DivergenceError: The gradient of an update was not finite.
+        """
+        for update, where, sums in self._updates:
+            if not np.isfinite(float(sums[-1].gradient_norm)):
+                raise DivergenceError(
+                    f"step {update}: the gradient is not finite ({where}); the update was not "
+                    "made. Resume from the last checkpoint with a lower training.learning_rate, or "
+                    "mend the text"
+                )
+        each = [one for _, _, sums in self._updates for one in sums]
+        tokens = sum(float(one.tokens) for one in each)
+        window_seconds = time.monotonic() - self._started
+        return {
+            "step": step,
+            "epoch": self._epoch,
+            "split": "train",
+            "loss": sum(float(one.nll) for one in each) / tokens,
+            "accuracy": sum(float(one.correct) for one in each) / tokens,
+            "gradient_norm": float(self._updates[-1][2][-1].gradient_norm),
+            "learning_rate": self._learning_rate,
+            "target_tokens_per_second": tokens / window_seconds,
+            "seconds": seconds,
+        }
+
+
+def _validation_record(
+    trained: Mapping[str, Any], validated: Validated, seconds: float
+) -> dict[str, Any]:
+    """The record of a validation after the updates of the record `trained`."""
+    as_trained = ("step", "epoch", "learning_rate", "target_tokens_per_second")
+    return {
+        **{key: trained[key] for key in as_trained},
+        "split": "validation",
+        "loss": validated.loss,
+        "perplexity": validated.perplexity,
+        "accuracy": validated.accuracy,
+        "bleu": validated.bleu.value,
+        "signature": validated.bleu.signature,
+        "seconds": seconds,
+    }
+
+
+def _is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Whether BLEU is higher, or the same with less loss: at first it may be 0 for long."""
+    return (record["bleu"], -record["loss"]) > (best["bleu"], -best["loss"])
+
+
+def _make_ready(folder: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; give one")
+    taken = (folder / CONFIG_FILE).exists() or bool(checkpoint_steps(folder))
+    if not taken:
+        return
+    if overwrite:
+        for name in (CHECKPOINTS, TOKENIZER_FOLDER, ENCODED, TENSORBOARD):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
+            (folder / name).unlink(missing_ok=True)
+    elif resume:
+        _check_same_experiment(load_model_config(folder), config, folder)
+    else:
+        raise UsageError(
+            f"{folder}: holds a model already; --resume goes on with it, --overwrite deletes it, "
+            "--output names another folder"
+        )
+
+
+def _check_same_experiment(before: Config, now: Config, folder: Path) -> None:
+    was, wanted = _flat(before), _flat(now)
+    changes = [
+        f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}"
+        for key in sorted(was.keys() | wanted.keys())
+        if was.get(key) != wanted.get(key) and not key.startswith(_FREE_ON_RESUME)
+    ]
+    if changes:
+        raise UsageError(
+            f"{folder}: cannot be resumed with another experiment: {'; '.join(changes)}; set them "
+            "back, or train into another folder"
+        )
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, section in config.model_dump(mode="json").items():
+        if isinstance(section, dict):
+            flat |= {f"{name}.{key}": value for key, value in section.items()}
+        else:
+            flat[name] = section
+    return flat
+
+
+def _tokenizers(folder: Path, config: Config) -> TokenizerPair:
+    """Those of the run to resume, else new ones."""
+    path = folder / TOKENIZER_FOLDER
+    # Written before the configuration: without it they may be half there, or of another text.
+    if not (folder / CONFIG_FILE).exists():
+        prepare_tokenizers(config).save(path)
+    return TokenizerPair.load(path)
+
+
+@contextmanager
+def _signal_flag() -> Iterator[list[int]]:
+    """A list that holds the number of the first SIGINT or SIGTERM; a second one acts at once."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        received.append(number)
+        _set_handlers(previous)
+
+    previous = _set_handlers({signal.SIGINT: note, signal.SIGTERM: note})
+    try:
+        yield received
+    finally:
+        _set_handlers(previous)
+
+
+def _set_handlers(handlers: Mapping[int, Any]) -> dict[int, Any]:
+    try:
+        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    except ValueError:  # not the main thread, whose business signals are
+        return {}

@@ -1,0 +1,162 @@
+"""One update of the weights: gradients of one or more batches, clipped, handed to the optimizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from seq2seq.batches import Batch
+from seq2seq.config import TrainingConfig
+from seq2seq.errors import ModelError
+from seq2seq.models import TranslationModel
+
+IDS = tf.TensorSpec([None, None], tf.int32)
+LENGTHS = tf.TensorSpec([None], tf.int32)
+
+
+class UpdateSums(NamedTuple):
+    """Sums over the target tokens of one batch, float32 scalars.
+
+    Attributes:
+        nll: Negative log-probability of the labels, nats.
+        correct: Labels that had the highest logit.
+        tokens: Target tokens, end of sentence included.
+        gradient_norm: Global norm of the update's mean gradient before clipping; 0 for a batch
+            that was only accumulated.
+    """
+
+    nll: tf.Tensor
+    correct: tf.Tensor
+    tokens: tf.Tensor
+    gradient_norm: tf.Tensor
+
+
+class Updater:
+    """Updates a model's weights; compiled once, for batches of any shape.
+
+    The gradient is that of the mean loss over all real target tokens of the update, whatever
+    batches they came in, scaled down to the global norm `gradient_norm` where it is larger
+    (Pascanu et al. 2013). An update whose gradient is not finite is not made.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, model: TranslationModel, *, bos_id: int, seed: int
+    ) -> None:
+        """
+        Args:
+            config: The `[training]` section.
+            model: Its weights are updated in place.
+            bos_id: What the decoder reads first.
+            seed: Of the dropout masks, together with the number of the batch.
+        """
+        self.model = model
+        self._weights = list(model.named_weights().values())
+        self._optimizer = _OPTIMIZERS[config.optimizer](
+            learning_rate=config.learning_rate,
+            name="optimizer",  # in the names of its variables; Keras would number them
+        )
+        self._optimizer.build(self._weights)
+        self._config = config
+        self._bos_id = bos_id
+        self._seed = seed
+        self._strategy = tf.distribute.get_strategy()
+        # Gradients and tokens of the batches before the last of an update, if there are any.
+        waiting = self._weights if config.accumulate_batches > 1 else []
+        self._sums = [tf.Variable(tf.zeros(each.shape), trainable=False) for each in waiting]
+        self._tokens = tf.Variable(0.0, trainable=False)
+        signature = [IDS, LENGTHS, IDS, LENGTHS, tf.TensorSpec([2], tf.int32)]
+        self._accumulate_step = tf.function(self._on_replica(self._accumulate), signature)
+        self._update_step = tf.function(self._on_replica(self._update), signature)
+        # XLA makes one pass over each weight of what are a dozen passes otherwise.
+        self._apply_gradients = tf.function(
+            lambda gradients: self._optimizer.apply(gradients, self._weights), jit_compile=True
+        )
+
+    def update(
+        self, batches: Sequence[Batch], *, number: int, learning_rate: float
+    ) -> list[UpdateSums]:
+        """One update from the gradients of all `batches`, every token weighing the same.
+
+        Args:
+            batches: As many as `accumulate_batches` says.
+            number: That of the first batch in the whole training: decides the dropout masks.
+            learning_rate: Of this update.
+
+        Returns:
+            The sums of each batch; the last one's gradient norm is the update's. If that is not
+            finite, nothing was changed.
+        """
+        self._optimizer.learning_rate.assign(learning_rate)
+        *first, last = batches
+        sums = [self._run(self._accumulate_step, b, number + i) for i, b in enumerate(first)]
+        return [*sums, self._run(self._update_step, last, number + len(first))]
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """Every variable of the optimizer by its path."""
+        return {each.path: np.asarray(each.numpy()) for each in self._optimizer.variables}
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets every variable of the optimizer.
+
+        Raises:
+            ModelError: A variable is missing or of another shape.
+        """
+        for variable in self._optimizer.variables:
+            value = state.get(variable.path)
+            if value is None or tuple(value.shape) != tuple(variable.shape):
+                raise ModelError(f"optimizer state {variable.path}: missing or of another shape")
+            variable.assign(value)
+
+    def _run(self, step: Any, batch: Batch, number: int) -> UpdateSums:
+        return UpdateSums(*step(*batch[:4], tf.constant([self._seed, number], tf.int32)))
+
+    def _on_replica(self, function: Any) -> Any:
+        return lambda *arguments: self._strategy.run(function, arguments)
+
+    def _gradients(self, *batch_and_seed: tf.Tensor) -> tuple[list[tf.Tensor], Any, tf.Tensor]:
+        """Gradients of the summed loss, the loss, and the number of target tokens."""
+        source, source_lengths, target, target_lengths, dropout_seed = batch_and_seed
+        variables = [weight.value for weight in self._weights]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss = self.model.loss(
+                source,
+                source_lengths,
+                target,
+                target_lengths,
+                bos_id=self._bos_id,
+                label_smoothing=self._config.label_smoothing,
+                dropout_seed=dropout_seed,
+            )
+        gradients = [tf.convert_to_tensor(each) for each in tape.gradient(loss.total, variables)]
+        return gradients, loss, tf.cast(tf.reduce_sum(target_lengths), tf.float32)
+
+    def _accumulate(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
+        gradients, loss, tokens = self._gradients(*batch_and_seed)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign_add(gradient)
+        self._tokens.assign_add(tokens)
+        return UpdateSums(loss.nll, loss.correct, tokens, tf.constant(0.0))
+
+    def _update(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
+        gradients, loss, tokens = self._gradients(*batch_and_seed)
+        if self._sums:
+            gradients = [a + b for a, b in zip(self._sums, gradients, strict=True)]
+        scale = 1.0 / (tokens + self._tokens)
+        norm = tf.linalg.global_norm(gradients) * scale
+        scale *= self._config.gradient_norm / tf.maximum(norm, self._config.gradient_norm)
+
+        def apply() -> None:
+            self._apply_gradients([gradient * scale for gradient in gradients])
+
+        tf.cond(tf.math.is_finite(norm), apply, lambda: None)
+        if self._sums:
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+            self._tokens.assign(0.0)
+        return UpdateSums(loss.nll, loss.correct, tokens, norm)
+
+
+_OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}

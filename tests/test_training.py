@@ -1,0 +1,1141 @@
+"""Training: what ends it, what it leaves, and that an interruption changes nothing.
+
+Most tests run the loop on a scripted model, whose weights tell exactly which updates made them;
+the last ones train real models.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from seq2seq import training
+from seq2seq.batches import Batch
+from seq2seq.checkpoint import (
+    checkpoint_steps,
+    load_best_weights,
+    load_checkpoint,
+    load_newest_checkpoint,
+    locked,
+    read_best,
+)
+from seq2seq.config import Config, dump_config, load_model_config
+from seq2seq.corpus import Pair
+from seq2seq.errors import (
+    DataError,
+    DivergenceError,
+    Interrupted,
+    LockedError,
+    ModelError,
+    StorageError,
+    UsageError,
+)
+from seq2seq.evaluation import Score
+from seq2seq.tokenizer import TokenizerPair
+from seq2seq.training import TrainingResult, train
+from seq2seq.translator import Translator
+from seq2seq.updates import Updater, UpdateSums
+from seq2seq.validation import Validated
+
+PAIRS = 60
+NEVER = 1e9  # minutes between checkpoints
+ALWAYS = 1e-9
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails here, and fsync takes long."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def write_corpus(folder: Path, *, shortest: int = 1, longest: int = 6) -> Path:
+    """A file of `PAIRS` words over four letters, to be copied."""
+    generator = random.Random(0)
+    lengths = [generator.randint(shortest, longest) for _ in range(PAIRS)]
+    words = ["".join(generator.choices("abcd", k=length)) for length in lengths]
+    text = folder / "words"
+    text.write_text("".join(f"{word}\n" for word in words))
+    return text
+
+
+def config_for(text: Path, **changes: Any) -> Config:
+    """An experiment that copies the words in `text`; a change is `section__key=value`."""
+    sections: dict[str, dict[str, Any]] = {
+        "data": {
+            **dict.fromkeys(["train_source", "train_target"], text),
+            **dict.fromkeys(["validation_source", "validation_target"], text),
+        },
+        "tokenizer": {"type": "char", "vocabulary_size": 10, "byte_fallback": False},
+        "model": {
+            "embedding_size": 8,
+            "encoder_layers": 1,
+            "encoder_units": 8,
+            "bidirectional": False,
+            "decoder_layers": 1,
+            "decoder_units": 8,
+            "dropout": 0.2,
+        },
+        "training": {
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "batch_tokens": 64,
+            "max_steps": 6,
+            "log_every_steps": 1,
+            "checkpoint_every_minutes": NEVER,
+        },
+        "validation": {"every_steps": 1000, "samples": 1},
+    }
+    config: dict[str, Any] = {"precision": "float32", **sections}
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        if key:
+            config[section][key] = value
+        else:
+            config[section] = value
+    return Config.model_validate(config)
+
+
+class Update(NamedTuple):
+    """What an update was made of."""
+
+    rows: tuple[tuple[int, ...], ...]
+    number: int
+    learning_rate: float
+
+
+class Weight:
+    """A weight of the scripted model."""
+
+    shape = (2,)
+
+    def __init__(self) -> None:
+        self.value = np.zeros(2, np.float32)
+
+    def numpy(self) -> np.ndarray:
+        return self.value.copy()
+
+
+class ScriptedModel:
+    """A model of one weight, to which each update adds what it was made of."""
+
+    def __init__(self) -> None:
+        self.weight = Weight()
+
+    def named_weights(self) -> dict[str, Weight]:
+        return {"weight": self.weight}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.weight.value = weights["weight"].copy()
+
+
+@dataclasses.dataclass
+class Script:
+    """What happens in training, by update or validation counted in this script from 1.
+
+    Attributes:
+        updates: Those made.
+        events: Called at an update, after it was made.
+        norms: Gradient norms other than 1.
+        bleus: BLEU of each validation; the last one goes on for ever.
+        losses: Validation losses, likewise.
+        validations: The weights at each validation.
+        seeds: Given to the model and to the updater.
+    """
+
+    updates: list[Update] = dataclasses.field(default_factory=list)
+    events: dict[int, Callable[[], object]] = dataclasses.field(default_factory=dict)
+    norms: dict[int, float] = dataclasses.field(default_factory=dict)
+    bleus: list[float] = dataclasses.field(default_factory=lambda: [10.0])
+    losses: list[float] = dataclasses.field(default_factory=lambda: [2.0])
+    validations: list[np.ndarray] = dataclasses.field(default_factory=list)
+    seeds: list[int] = dataclasses.field(default_factory=list)
+    model: ScriptedModel = dataclasses.field(default_factory=ScriptedModel)
+
+    def new_model(self, *_: object, seed: int, **__: object) -> ScriptedModel:
+        self.seeds.append(seed)
+        self.model = ScriptedModel()
+        return self.model
+
+    def new_updater(self, *_: object, seed: int, **__: object) -> "ScriptedUpdater":
+        self.seeds.append(seed)
+        return ScriptedUpdater(self)
+
+    def weights(self) -> list[float]:
+        return self.model.weight.value.tolist()
+
+
+class ScriptedUpdater:
+    """Stands in for `Updater`."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.momentum = np.zeros((), np.float32)
+
+    def update(
+        self, batches: Sequence[Batch], *, number: int, learning_rate: float
+    ) -> list[UpdateSums]:
+        script = self.script
+        rows = tuple(tuple(batch.rows.tolist()) for batch in batches)
+        script.updates.append(Update(rows, number, learning_rate))
+        count = len(script.updates)
+        self.momentum = np.float32(0.5 * self.momentum + rows[0][0])
+        value = script.model.weight.value
+        script.model.weight.value = np.float32(
+            [value[0] * 0.75 + learning_rate * self.momentum, value[1] + number]
+        )
+        if count in script.events:
+            script.events[count]()
+        tokens = [np.float32(batch.target_lengths.sum()) for batch in batches]
+        norm = np.float32(script.norms.get(count, 1.0))
+        return [UpdateSums(2 * each, each / 4, each, norm) for each in tokens]
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        return {"momentum": np.asarray(self.momentum)}
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self.momentum = np.float32(state["momentum"])
+
+
+class ScriptedValidator:
+    """Stands in for `Validator`."""
+
+    def __init__(self, script: Script, pairs: Sequence[Pair]) -> None:
+        self.script = script
+        self.pairs = pairs
+
+    def validate(self) -> Validated:
+        script = self.script
+        place = len(script.validations)
+        script.validations.append(script.model.weight.numpy())
+        bleu = script.bleus[min(place, len(script.bleus) - 1)]
+        return Validated(
+            bleu=Score("BLEU", bleu, "nrefs:1|tok:13a"),
+            loss=script.losses[min(place, len(script.losses) - 1)],
+            accuracy=0.5,
+            translations=["bad"] * len(self.pairs),
+        )
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """The script of all training in a test; a second run goes on in it."""
+    script = Script()
+    monkeypatch.setattr(training, "build_model", script.new_model)
+    monkeypatch.setattr(training, "Updater", script.new_updater)
+    monkeypatch.setattr(
+        training, "Validator", lambda *arguments: ScriptedValidator(script, arguments[3])
+    )
+    return script
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path)
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def event() -> None:
+        raise error
+
+    return event
+
+
+def signalling(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def steps_an_epoch(script: Script, text: Path, folder: Path) -> int:
+    """Batches of one epoch, found by training it; the script is as new afterwards."""
+    train(config_for(text, training__max_steps=None, training__max_epochs=1), folder)
+    count = len(script.updates)
+    script.updates.clear()
+    script.validations.clear()
+    return count
+
+
+# How long it lasts
+
+
+def test_training_sees_every_pair_once_an_epoch(script: Script, text: Path, tmp_path: Path) -> None:
+    config = config_for(text, training__max_steps=None, training__max_epochs=3)
+    result = train(config, tmp_path / "model")
+    assert result.steps == len(script.updates)
+    assert result.steps % 3 == 0
+    epochs = np.array_split(np.arange(result.steps), 3)
+    orders = [[row for i in epoch for row in script.updates[i].rows[0]] for epoch in epochs]
+    assert [sorted(order) for order in orders] == [list(range(PAIRS))] * 3
+    assert orders[0] != orders[1] != orders[2]
+    assert [update.number for update in script.updates] == list(range(result.steps))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 100])
+def test_an_update_of_several_batches_takes_the_ones_that_follow(
+    accumulate: int, script: Script, text: Path, tmp_path: Path
+) -> None:
+    epoch = steps_an_epoch(script, text, tmp_path / "epoch")
+    train(config_for(text, training__max_steps=2 * epoch), tmp_path / "one")
+    one = [update.rows[0] for update in script.updates]
+    script.updates.clear()
+    config = config_for(
+        text,
+        training__max_steps=None,
+        training__max_epochs=2,
+        training__accumulate_batches=accumulate,
+    )
+    result = train(config, tmp_path / "many")
+    # The last update may reach into an epoch more than was asked for.
+    assert result.steps == math.ceil(2 * epoch / accumulate)
+    many = [rows for update in script.updates for rows in update.rows]
+    assert many[: len(one)] == one
+    assert [update.number for update in script.updates] == [
+        step * accumulate for step in range(result.steps)
+    ]
+
+
+def test_max_steps_ends_training(script: Script, text: Path, tmp_path: Path) -> None:
+    result = train(config_for(text, training__max_steps=4), tmp_path / "model")
+    assert (result.steps, len(script.updates), result.stopped_early) == (4, 4, False)
+    assert checkpoint_steps(tmp_path / "model") == [4]
+    assert [len(script.validations), result.best["step"]] == [1, 4]
+
+
+def test_training_stops_after_patience_rounds_without_a_better_bleu(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [1.0, 3.0, 2.0, 4.0, 3.9, 4.0, 3.0, 9.0]
+    config = config_for(
+        text, training__max_steps=50, validation__every_steps=2, validation__patience=3
+    )
+    result = train(config, tmp_path / "model")
+    # Best at the fourth round, step 8; the fifth, sixth (a tie) and seventh were not better.
+    assert (result.steps, result.stopped_early) == (14, True)
+    assert (result.best["step"], result.best["bleu"]) == (8, 4.0)
+    assert read_best(tmp_path / "model")["step"] == 8
+    np.testing.assert_array_equal(
+        load_best_weights(tmp_path / "model")["weight"], script.validations[3]
+    )
+
+
+def test_at_equal_bleu_the_lower_loss_is_better(script: Script, text: Path, tmp_path: Path) -> None:
+    script.bleus, script.losses = [0.0], [5.0, 4.0, 3.0, 3.5, 3.0]
+    config = config_for(
+        text, training__max_steps=50, validation__every_steps=1, validation__patience=2
+    )
+    result = train(config, tmp_path / "model")
+    assert (result.best["step"], result.steps) == (3, 5)
+
+
+def test_validation_is_after_each_epoch_and_at_the_end(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    epoch = steps_an_epoch(script, text, tmp_path / "epoch")
+    train(config_for(text, training__max_steps=2 * epoch + 1, validation={}), tmp_path / "model")
+    validated = [each["step"] for each in metrics_of(tmp_path / "model") if "bleu" in each]
+    assert validated == [epoch, 2 * epoch, 2 * epoch + 1]
+
+
+def test_schedules_are_given_the_update_counted_from_1_and_the_last_one(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config = config_for(
+        text,
+        training__max_steps=5,
+        training__schedule="linear",
+        training__warmup_steps=2,
+        training__learning_rate=0.8,
+    )
+    train(config, tmp_path / "model")
+    # Up to the peak at update 2, then down by a quarter of it, to 0 at the one after the last.
+    rates = [update.learning_rate for update in script.updates]
+    assert rates == pytest.approx([0.4, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_plateaus_lower_the_learning_rate_also_after_a_resume(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [5.0, 4.0, 4.0, 6.0, 5.0, 5.0, 5.0, 5.0]
+    config = config_for(
+        text,
+        training__max_steps=9,
+        training__schedule="plateau",
+        training__learning_rate=0.8,
+        training__plateau_patience=2,
+        training__plateau_factor=0.5,
+        validation__every_steps=1,
+    )
+    script.events[7] = signalling(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "model")
+    train(config, tmp_path / "model", resume=True)
+    # Two rounds without a better BLEU after steps 1 and 4, then two more.
+    rates = [update.learning_rate for update in script.updates]
+    assert rates == pytest.approx([0.8] * 3 + [0.4] * 3 + [0.2] * 2 + [0.1])
+
+
+def test_the_seed_decides_weights_dropout_and_order(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    orders = []
+    for name, seed in (("one", 1), ("again", 1), ("two", 2)):
+        train(config_for(text, seed=seed), tmp_path / name)
+        orders.append([*script.updates])
+        script.updates.clear()
+    assert script.seeds == [1, 1, 1, 1, 2, 2]
+    assert orders[0] == orders[1] != orders[2]
+
+
+# What it leaves
+
+
+def test_a_run_writes_the_model_folder(script: Script, text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "model"
+    config = config_for(text, validation__every_steps=3)
+    result = train(config, folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.toml", "tokenizer", "checkpoints", "best.json", "metrics.jsonl", "tensorboard"),
+        *(".lock", "encoded"),
+    }
+    assert load_model_config(folder) == config
+    assert TokenizerPair.load(folder / "tokenizer").joint
+    assert checkpoint_steps(folder) == [3, 6]
+    assert list((folder / "tensorboard").iterdir())
+    best = json.loads((folder / "best.json").read_text())
+    assert best == result.best
+    assert best["bleu"] == 10.0
+    assert best["signature"] == "nrefs:1|tok:13a"
+    assert result.folder == folder
+
+
+def test_metrics_have_the_keys_and_values_promised(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.losses = [math.log(5.0)]
+    train(config_for(text, validation__every_steps=4, training__log_every_steps=2), tmp_path / "m")
+    records = metrics_of(tmp_path / "m")
+    assert [(record["step"], record["split"]) for record in records] == [
+        (2, "train"),
+        (4, "train"),
+        (4, "validation"),
+        (6, "train"),
+        (6, "validation"),
+    ]
+    always = {"step", "epoch", "split", "loss", "learning_rate", "seconds"}
+    for record in records:
+        assert always | {"target_tokens_per_second"} <= record.keys()
+        assert record["learning_rate"] == 1e-3
+        assert record["epoch"] == 1
+        assert record["target_tokens_per_second"] > 0
+        if record["split"] == "validation":
+            assert record["perplexity"] == pytest.approx(5.0)
+            assert (record["bleu"], record["signature"]) == (10.0, "nrefs:1|tok:13a")
+        else:
+            # The scripted sums are 2 nats a token and a quarter right.
+            assert record["loss"] == pytest.approx(2.0)
+            assert record["accuracy"] == pytest.approx(0.25)
+            assert record["gradient_norm"] == 1.0
+    seconds = [record["seconds"] for record in records]
+    assert seconds == sorted(seconds)
+
+
+def test_progress_goes_to_stderr(
+    script: Script, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(config_for(text), tmp_path / "model")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    for expected in (
+        "pairs: 60 read, 60 kept\n",
+        "source and target are the same text in 60 of 60 pairs",
+        "precision float32, from step 0 to 6\n",
+        "step 6/6  epoch 1  loss 2.000",
+        "validation at step 6: BLEU 10.00",
+        "    hypothesis  bad\n",
+    ):
+        assert expected in captured.err
+
+
+def test_the_best_checkpoint_is_kept_with_the_newest(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [1.0, 7.0, 2.0]
+    config = config_for(text, validation__every_steps=1, training__keep_checkpoints=2)
+    train(config, tmp_path / "model")
+    assert checkpoint_steps(tmp_path / "model") == [2, 5, 6]
+
+
+def test_checkpoints_are_made_in_between_when_it_is_time(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config = config_for(text, training__checkpoint_every_minutes=ALWAYS)
+    script.events[4] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, tmp_path / "model")
+    assert checkpoint_steps(tmp_path / "model") == [2, 3]
+    assert read_best(tmp_path / "model") is None
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_killed_at_any_step_and_resumed_equals_unbroken(
+    schedule: str, accumulate: int, script: Script, text: Path, tmp_path: Path
+) -> None:
+    options = {
+        "training__schedule": schedule,
+        "training__accumulate_batches": accumulate,
+        "training__max_steps": 10,  # over the end of an epoch
+        "validation__every_steps": 4,
+    }
+    config = config_for(text, **options)
+    train(config, tmp_path / "whole")
+    unbroken, weights = [*script.updates], script.weights()
+    losses = [(each["step"], each["loss"]) for each in metrics_of(tmp_path / "whole")]
+    for killed_at in range(1, 11):
+        script.updates.clear()
+        folder = tmp_path / f"killed-{killed_at}"
+        script.events = {killed_at: raising(Killed())}
+        with pytest.raises(Killed):
+            train(config, folder)
+        script.events.clear()
+        assert train(config, folder, resume=True).steps == 10
+        saved = (killed_at - 1) // 4 * 4  # the last validation before
+        assert script.updates == unbroken[:killed_at] + unbroken[saved:]
+        assert script.weights() == weights
+        found = [(each["step"], each["loss"]) for each in metrics_of(folder)]
+        assert found == losses
+
+
+def test_saved_at_every_step_only_the_killed_one_is_made_again(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config = config_for(text, training__checkpoint_every_minutes=ALWAYS)
+    script.events[4] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, tmp_path / "model")
+    train(config, tmp_path / "model", resume=True)
+    numbers = [update.number for update in script.updates]
+    assert numbers == [0, 1, 2, 3, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_saves_and_is_told(
+    number: int, exit_code: int, script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "model", config_for(text, training__log_every_steps=100)
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    script.events[3] = signalling(number)
+    message = f"stopped by signal {int(number)} after step 3, which is saved; --resume goes on"
+    with pytest.raises(Interrupted, match=message) as caught:
+        train(config, folder)
+    assert caught.value.exit_code == exit_code
+    assert checkpoint_steps(folder) == [3]
+    assert load_checkpoint(folder, 3).weights["weight"].tolist() == script.weights()
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert train(config, folder, resume=True).steps == 6
+    assert [update.number for update in script.updates] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_signal_while_a_step_is_reported_is_not_told_before_it_is_saved(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.Reporter.training
+
+    def reporting(reporter: Any, record: Mapping[str, Any]) -> None:
+        real(reporter, record)
+        if record["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Reporter, "training", reporting)
+    with pytest.raises(Interrupted, match=r"after step (3|4), which is saved") as caught:
+        train(config_for(text), tmp_path / "model")
+    (saved,) = checkpoint_steps(tmp_path / "model")
+    assert f"after step {saved}," in str(caught.value)
+
+
+def test_a_signal_in_the_last_step_changes_nothing(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.events[6] = signalling(signal.SIGTERM)
+    assert train(config_for(text), tmp_path / "model").steps == 6
+    assert read_best(tmp_path / "model")["step"] == 6
+
+
+def test_a_second_signal_acts_at_once(script: Script, text: Path, tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    script.events[3] = twice
+    with pytest.raises(KeyboardInterrupt):
+        train(config_for(text), tmp_path / "model")
+    assert checkpoint_steps(tmp_path / "model") == []
+
+
+def test_training_in_a_thread_leaves_signals_alone(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    results: list[TrainingResult] = []
+    thread = threading.Thread(
+        target=lambda: results.append(train(config_for(text), tmp_path / "model"))
+    )
+    thread.start()
+    thread.join()
+    assert results[0].steps == 6
+
+
+def test_a_finished_run_resumed_is_done_at_once(script: Script, text: Path, tmp_path: Path) -> None:
+    config = config_for(text)
+    first = train(config, tmp_path / "model")
+    before = metrics_of(tmp_path / "model")
+    second = train(config, tmp_path / "model", resume=True)
+    assert len(script.updates) == 6
+    assert (second.steps, second.best) == (6, first.best)
+    assert second.seconds >= load_checkpoint(tmp_path / "model", 6).state["seconds"] > 0
+    assert metrics_of(tmp_path / "model") == before
+
+
+def test_a_run_that_stopped_early_goes_on_only_with_more_patience(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [5.0, 1.0]
+    options = {"training__max_steps": 20, "validation__every_steps": 1}
+    impatient = config_for(text, **options, validation__patience=2)
+    assert train(impatient, tmp_path / "model").steps == 3
+    again = train(impatient, tmp_path / "model", resume=True)
+    assert (again.steps, again.stopped_early) == (3, True)
+    patient = config_for(text, **options, validation__patience=4)
+    assert train(patient, tmp_path / "model", resume=True).steps == 5
+
+
+def test_a_longer_training_goes_on_where_the_shorter_ended(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    train(config_for(text, training__max_steps=3), tmp_path / "model")
+    train(config_for(text, training__max_steps=6), tmp_path / "model", resume=True)
+    in_parts, weights = [*script.updates], script.weights()
+    script.updates.clear()
+    train(config_for(text, training__max_steps=6), tmp_path / "whole")
+    assert script.updates == in_parts
+    assert script.weights() == weights
+
+
+def test_a_worse_model_after_a_resume_is_not_the_best(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [1.0, 8.0, 5.0]
+    config = config_for(text, validation__every_steps=2, training__keep_checkpoints=1)
+    script.events[5] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, tmp_path / "model")
+    (tmp_path / "model" / "best.json").unlink()  # killed just before it was written
+    result = train(config, tmp_path / "model", resume=True)
+    assert (result.best["step"], result.best["bleu"]) == (4, 8.0)
+    assert read_best(tmp_path / "model") == result.best
+    assert checkpoint_steps(tmp_path / "model") == [4, 6]
+
+
+# Damage
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    script: Script, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {"validation__every_steps": 2, "training__keep_checkpoints": 2}
+    folder = tmp_path / "model"
+    script.bleus = [1.0, 2.0, 2.0, 3.0]
+    train(config_for(text, **options), folder)
+    assert read_best(folder)["step"] == 4
+    script.events[10] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config_for(text, **options, training__max_steps=12), folder, resume=True)
+    assert checkpoint_steps(folder) == [6, 8]
+    path = folder / "checkpoints" / "step-8" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    capfd.readouterr()
+    script.updates.clear()
+    script.bleus, script.events = [1.5], {}
+    result = train(config_for(text, **options, training__max_steps=8), folder, resume=True)
+    assert f"warning: {path}: damaged" in capfd.readouterr().err
+    assert [update.number for update in script.updates] == [6, 7]
+    # Step 4 was the best when step 6 was saved, but made room for step 8: that is best now.
+    assert result.best["step"] == 8
+    assert checkpoint_steps(folder) == [6, 8]
+    assert load_newest_checkpoint(folder)[1] == []
+    assert load_best_weights(folder)["weight"].tolist() == script.weights()
+
+
+def test_a_best_step_that_is_damaged_is_not_named_when_none_before_was_validated(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    options = {"validation__every_steps": 4, "training__checkpoint_every_minutes": ALWAYS}
+    script.events[5] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config_for(text, **options), folder)
+    assert (checkpoint_steps(folder), read_best(folder)["step"]) == ([3, 4], 4)
+    (folder / "checkpoints" / "step-4" / "training.json").unlink()
+    script.events[6] = raising(Killed())  # before anything else is saved
+    with pytest.raises(Killed):
+        train(config_for(text, **options), folder, resume=True)
+    assert load_newest_checkpoint(folder)[0].step == 3
+    assert read_best(folder) is None
+    np.testing.assert_array_equal(
+        load_best_weights(folder)["weight"], load_checkpoint(folder, 3).weights["weight"]
+    )
+
+
+def test_without_a_whole_checkpoint_training_never_starts_from_scratch(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config = config_for(text, validation__every_steps=3)
+    train(config, tmp_path / "model")
+    for path in (tmp_path / "model" / "checkpoints").glob("step-*/training.json"):
+        path.write_bytes(bytes(path.stat().st_size))
+    before = metrics_of(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"no usable checkpoint: .*step-6.*step-3") as caught:
+        train(config, tmp_path / "model", resume=True)
+    assert caught.value.exit_code == 4
+    assert checkpoint_steps(tmp_path / "model") == [3, 6]
+    assert metrics_of(tmp_path / "model") == before
+
+
+def test_a_garbled_best_file_is_written_anew(script: Script, text: Path, tmp_path: Path) -> None:
+    config = config_for(text, validation__every_steps=3)
+    first = train(config, tmp_path / "model")
+    (tmp_path / "model" / "best.json").write_bytes(bytes(40))
+    train(config, tmp_path / "model", resume=True)
+    assert read_best(tmp_path / "model") == first.best
+
+
+def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, config = tmp_path / "model", config_for(text, validation__every_steps=2)
+
+    full = raising(OSError(28, "No space left on device"))
+    script.events[3] = lambda: monkeypatch.setattr(os, "fsync", lambda descriptor: full())
+    with pytest.raises(StorageError, match="step-4: cannot be written: No space left on device"):
+        train(config, folder)
+    assert checkpoint_steps(folder) == [2]
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    script.events.clear()
+    assert train(config, folder, resume=True).steps == 6
+    assert [update.number for update in script.updates] == [0, 1, 2, 3, 2, 3, 4, 5]
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_ends_training_and_names_the_step(
+    norm: float, script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    config = config_for(
+        text,
+        validation__every_steps=3,
+        training__log_every_steps=2,
+        training__learning_rate=0.25,
+    )
+    script.norms[5] = norm
+    pairs = r"learning rate 0\.25; \d+ pairs, the first at .*words:\d+"
+    with pytest.raises(DivergenceError, match=rf"^step 5: the gradient .* \({pairs}\)") as caught:
+        train(config, folder)
+    assert caught.value.exit_code == 6
+    assert checkpoint_steps(folder) == [3]
+    assert read_best(folder)["step"] == 3
+    assert "\n" not in str(caught.value)
+    # Lower, as the message says, and on.
+    lower = config_for(text, validation__every_steps=3, training__learning_rate=0.125)
+    assert train(lower, folder, resume=True).steps == 6
+    assert [update.learning_rate for update in script.updates[-3:]] == [0.125] * 3
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    def spoil() -> None:
+        script.model.weight.value[0] = np.inf
+
+    script.events[4] = spoil
+    config = config_for(text, training__checkpoint_every_minutes=ALWAYS)
+    with pytest.raises(
+        DivergenceError, match=r"step 4: the weights are not finite; .*learning_rate"
+    ):
+        train(config, tmp_path / "model")
+    assert checkpoint_steps(tmp_path / "model") == [2, 3]
+
+
+def test_a_validation_that_is_not_finite_is_divergence(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(text, validation__every_steps=2)
+    script.losses = [2.0, math.nan]
+    with pytest.raises(DivergenceError, match="step 4: the validation loss is not finite"):
+        train(config, tmp_path / "loss")
+    assert checkpoint_steps(tmp_path / "loss") == [2]
+
+    def failing(_: ScriptedValidator) -> Validated:
+        raise FloatingPointError("sentence 3: the model's output is not a number")
+
+    monkeypatch.setattr(ScriptedValidator, "validate", failing)
+    with pytest.raises(DivergenceError, match="step 2: sentence 3: the model's output is not a n"):
+        train(config, tmp_path / "output")
+    assert checkpoint_steps(tmp_path / "output") == []
+
+
+# Refusals
+
+
+def test_a_folder_with_a_model_is_not_overwritten_unasked(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "model", config_for(text)
+    train(config, folder)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    del files[folder / ".lock"]
+    message = "model: holds a model already; --resume goes on with it, --overwrite deletes it"
+    with pytest.raises(UsageError, match=message) as caught:
+        train(config, folder)
+    assert caught.value.exit_code == 2
+    with pytest.raises(UsageError, match="--resume and --overwrite exclude each other"):
+        train(config, folder, resume=True, overwrite=True)
+    assert all(path.read_bytes() == content for path, content in files.items())
+
+
+def test_overwriting_starts_anew_with_nothing_of_the_old_model(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text, training__max_steps=9), folder)
+    script.updates.clear()
+    new = config_for(text, tokenizer__joint=False, model__decoder_units=16)
+    result = train(new, folder, overwrite=True)
+    assert result.steps == len(script.updates) == 6
+    assert load_model_config(folder) == new
+    assert not TokenizerPair.load(folder / "tokenizer").joint
+    assert checkpoint_steps(folder) == [6]
+    assert {record["step"] for record in metrics_of(folder)} == set(range(1, 7))
+
+
+def test_overwriting_or_resuming_nothing_is_just_training(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    assert train(config_for(text), tmp_path / "one", resume=True).steps == 6
+    assert train(config_for(text), tmp_path / "two", overwrite=True).steps == 6
+
+
+def test_resuming_another_experiment_is_refused_and_all_changes_are_listed(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text), folder)
+    other = config_for(
+        text, seed=2, model__decoder_units=16, training__optimizer="sgd", data__max_source_length=9
+    )
+    changes = (
+        r"data.max_source_length was 128, is 9; model.decoder_units was 8, is 16; "
+        r"seed was 1, is 2; training.optimizer was 'adam', is 'sgd'; set them back"
+    )
+    with pytest.raises(UsageError, match=f"cannot be resumed with another experiment: {changes}"):
+        train(other, folder, resume=True)
+    assert load_model_config(folder) == config_for(text)
+
+
+def test_what_does_not_make_the_weights_may_change_on_resume(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text), folder)
+    changed = config_for(
+        text,
+        training__max_steps=8,
+        training__max_epochs=30,
+        training__log_every_steps=3,
+        training__checkpoint_every_minutes=2.0,
+        training__keep_checkpoints=4,
+        training__learning_rate=0.5,
+        validation={"beam_size": 2, "patience": 9},
+        decoding={"beam_size": 2},
+    )
+    assert train(changed, folder, resume=True).steps == 8
+    assert load_model_config(folder) == changed
+
+
+def test_paths_mean_the_same_from_another_folder(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(config_for(Path("words")), tmp_path / "model")
+    assert load_model_config(tmp_path / "model").data.train_source == [text]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    train(config_for(Path("../words").resolve()), tmp_path / "model", resume=True)
+
+
+def test_a_folder_in_use_is_refused(script: Script, text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with locked(folder), pytest.raises(LockedError, match="another process is training here"):
+        train(config_for(text), folder)
+    assert script.updates == []
+    assert train(config_for(text), folder).steps == 6
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_validation_set_is_refused_before_anything_is_written(
+    content: str, script: Script, text: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text(content)
+    config = config_for(text, data__validation_source=empty, data__validation_target=empty)
+    with pytest.raises(UsageError, match="empty: no validation pair has text on both sides"):
+        train(config, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_tokenizer_that_a_failed_start_left_is_not_used(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    with pytest.raises(DataError, match="0 usable pairs"):
+        train(config_for(text, data__max_source_length=1), folder)
+    assert (folder / "tokenizer" / "joint.model").exists()
+    train(config_for(text, tokenizer__type="bpe", tokenizer__vocabulary_size=15), folder)
+    assert TokenizerPair.load(folder / "tokenizer").source.vocabulary_size == 15
+
+
+def test_half_a_tokenizer_that_a_crash_left_is_made_anew(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "model" / "tokenizer" / "source.model").write_bytes(b"half")
+    assert train(config_for(text), tmp_path / "model").steps == 6
+
+
+# Real models
+
+
+def weights_and_state(folder: Path) -> dict[str, bytes]:
+    checkpoint = load_newest_checkpoint(folder)[0]
+    arrays = {**checkpoint.weights, **checkpoint.optimizer}
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def losses_of(folder: Path) -> list[tuple[int, str, str]]:
+    return [(each["step"], each["split"], each["loss"].hex()) for each in metrics_of(folder)]
+
+
+class Runs(NamedTuple):
+    """A folder for further runs, the experiment, and the folder of its unbroken run."""
+
+    folder: Path
+    config: Config
+    unbroken: Path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    folder = tmp_path_factory.mktemp("training")
+    text = write_corpus(folder, shortest=3, longest=3)  # each shape of a batch is compiled
+    config = config_for(text, model__attention="none", validation__every_steps=4)
+    train(config, folder / "unbroken")
+    yield Runs(folder, config, folder / "unbroken")
+    shutil.rmtree(folder)
+
+
+def test_a_run_stopped_and_resumed_ends_with_the_same_bits(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Updater.update
+
+    def update(updater: Updater, *arguments: Any, number: int, **options: Any) -> Any:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(updater, *arguments, number=number, **options)
+
+    folder = runs.folder / "resumed"
+    with monkeypatch.context() as patched:
+        patched.setattr(Updater, "update", update)
+        with pytest.raises(Interrupted, match="after step 3, which is saved"):
+            train(runs.config, folder)
+    assert train(runs.config, folder, resume=True).steps == 6
+    assert weights_and_state(folder) == weights_and_state(runs.unbroken)
+    assert losses_of(folder) == losses_of(runs.unbroken)
+    best, unbroken = read_best(folder), read_best(runs.unbroken)
+    for key in ("step", "bleu", "loss", "signature"):
+        assert best[key] == unbroken[key]
+
+
+def test_the_model_folder_is_all_a_translator_needs(runs: Runs, tmp_path: Path) -> None:
+    moved = tmp_path / "moved model"
+    shutil.copytree(runs.unbroken, moved, ignore=shutil.ignore_patterns("encoded", "tensorboard"))
+    assert len(Translator.load(moved).translate(["abc", "", "dcba"])) == 3
+
+
+def test_a_learning_rate_far_too_high_is_divergence_and_saves_nothing_broken(runs: Runs) -> None:
+    config = config_for(
+        runs.folder / "words",
+        model__attention="none",
+        training__optimizer="sgd",
+        training__learning_rate=1e38,
+        training__gradient_norm=1e6,
+        training__checkpoint_every_minutes=ALWAYS,
+        validation__every_steps=2,
+    )
+    folder = runs.folder / "diverged"
+    with pytest.raises(DivergenceError, match=r"^step \d: "):
+        train(config, folder)
+    for step in checkpoint_steps(folder):
+        checkpoint = load_checkpoint(folder, step)
+        arrays = [*checkpoint.weights.values(), *checkpoint.optimizer.values()]
+        assert all(np.isfinite(array).all() for array in arrays)
+
+
+# Minutes long
+
+
+@pytest.mark.slow
+def test_resumed_at_any_step_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = config_for(
+        write_corpus(tmp_path, shortest=3, longest=3),
+        precision="bfloat16",
+        model__bidirectional=True,
+        training__accumulate_batches=2,
+        training__schedule="linear",
+        validation__every_steps=2,
+    )
+    train(config, tmp_path / "unbroken")
+    real = Updater.update
+    for last in range(1, 6):
+
+        def update(updater: Updater, batches: Any, *, last: int = last, **options: Any) -> Any:
+            if options["number"] == 2 * (last - 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(updater, batches, **options)
+
+        folder = tmp_path / f"stopped-{last}"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Updater, "update", update)
+            with pytest.raises(Interrupted, match=f"after step {last},"):
+                train(config, folder)
+        train(config, folder, resume=True)
+        assert weights_and_state(folder) == weights_and_state(tmp_path / "unbroken")
+        assert losses_of(folder) == losses_of(tmp_path / "unbroken")
+    train(config.model_copy(update={"seed": 2}), tmp_path / "other")
+    assert weights_and_state(tmp_path / "other") != weights_and_state(tmp_path / "unbroken")
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from seq2seq.config import load_config
+from seq2seq.training import train
+train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_times_changes_nothing(tmp_path: Path) -> None:
+    config = config_for(
+        write_corpus(tmp_path),
+        training__max_steps=120,
+        training__checkpoint_every_minutes=ALWAYS,
+        validation__every_steps=40,
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(dump_config(config))
+    train(config, tmp_path / "unbroken")
+    generator, folder, kills = random.Random(1), tmp_path / "killed", 0
+    while True:
+        with subprocess.Popen(
+            [sys.executable, "-c", TRAIN, str(path), str(folder)], stderr=subprocess.DEVNULL
+        ) as process:
+            _wait_for_a_checkpoint(folder, process, after=generator.randint(1, 30))
+            process.kill()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills >= 4
+    assert weights_and_state(folder) == weights_and_state(tmp_path / "unbroken")
+    assert losses_of(folder) == losses_of(tmp_path / "unbroken")
+
+
+def _wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes], *, after: int) -> None:
+    """Waits until some more steps are saved, and then for the middle of a save."""
+    first = max(checkpoint_steps(folder), default=0)
+    while process.poll() is None:
+        reached = max(checkpoint_steps(folder), default=0) >= first + after
+        if reached and list((folder / "checkpoints").glob(".tmp-*")):
+            return
+        time.sleep(0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("attention", "units", "steps"), [("luong", 64, 300), ("none", 128, 1200)])
+def test_short_strings_are_learnt_to_be_reversed(
+    attention: str, units: int, steps: int, tmp_path: Path
+) -> None:
+    generator = random.Random(0)
+    drawn = ["".join(generator.choices("abcdefgh", k=generator.randint(2, 8))) for _ in range(3500)]
+    words = list(dict.fromkeys(drawn))
+    unseen, seen = words[:300], words[300:]
+    files = {}
+    for name, part in (("train", seen), ("validation", unseen)):
+        for side, order in (("source", 1), ("target", -1)):
+            files[f"{name}_{side}"] = tmp_path / f"{name}.{side}"
+            lines = "".join(f"{word[::order]}\n" for word in part)
+            files[f"{name}_{side}"].write_text(lines)
+    config = Config.model_validate(
+        {
+            "data": files,
+            "tokenizer": {"type": "char", "vocabulary_size": 16, "byte_fallback": False},
+            "model": {
+                "embedding_size": 32,
+                "encoder_layers": 1,
+                "encoder_units": units,
+                "decoder_layers": 1,
+                "decoder_units": units,
+                "attention": attention,
+                "dropout": 0.0,
+            },
+            "training": {
+                "learning_rate": 5e-3,
+                "schedule": "linear",
+                "warmup_steps": 50,
+                "batch_tokens": 1024,
+                "max_steps": steps,
+                "max_epochs": 100,
+            },
+            "validation": {"every_steps": 300, "bleu_tokenizer": "char", "samples": 1},
+        }
+    )
+    result = train(config, tmp_path / "model")
+    translations = Translator.load(tmp_path / "model").translate(unseen, beam_size=1)
+    right = [each.text == word[::-1] for word, each in zip(unseen, translations, strict=True)]
+    assert np.mean(right) > 0.95
+    assert result.best["bleu"] > 95.0
