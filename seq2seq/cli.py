@@ -1,0 +1,455 @@
+"""The command line: `seq2seq COMMAND`.
+
+stdout carries data only; progress, warnings and errors go to stderr. Nothing imported at the top
+needs TensorFlow, so help and wrong usage answer at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+import typer
+
+from seq2seq.config import load_config, load_model_config
+from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
+from seq2seq.lines import one_line, read_lines, unreadable
+from seq2seq.streams import LineInput, check_new, opened_output, standard_output
+from seq2seq.translator import Sampling, Translation, Translator, search_options
+
+_STDIN = 0
+_PROGRESS_SECONDS = 30.0  # between lines of progress where there is no terminal
+_SCORED_AT_A_TIME = 1024
+_UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
+# Readers of JSON lines that split at more than LF would split inside a string at these.
+_JSON_ESCAPES = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+Device = Literal["auto", "cpu", "gpu"]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    Args:
+        arguments: What follows `seq2seq` on the command line; that of this process if left out.
+    """
+    debug = False
+    try:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with typer.main.get_command(app).make_context("seq2seq", given) as context:
+            debug = context.params["debug"]
+            context.command.invoke(context)
+    except typer.Exit as finished:
+        return finished.exit_code
+    except (Exception, KeyboardInterrupt) as err:
+        if debug:
+            traceback.print_exc()
+        return _failed(err)
+    return 0
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with every error.")
+    ] = False,
+) -> None:
+    """LSTM translation: train on raw parallel text, translate, score, evaluate."""
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="The experiment, as in configs/.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Model folder to write.", show_default="runs/ and the config's name"),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace one key; repeatable."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the model in the folder first.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+) -> None:
+    """Train a model on raw parallel text; everything it needs later is in the model folder."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite: give one of them, not both")
+    checked = load_config(config, overrides or ())
+    folder = output or Path("runs") / config.stem
+
+    from seq2seq.runtime import start_tensorflow
+
+    start_tensorflow(device)
+
+    from seq2seq.training import train as train_model  # heavy
+
+    result = train_model(checked, folder, resume=resume, overwrite=overwrite)
+    _say(
+        f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result.best)}"
+    )
+
+
+@app.command()
+def translate(
+    model: ModelFolder,
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Text file, one sentence a line; - is stdin.")
+    ] = "-",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File to write when all is done.", show_default="stdout"
+        ),
+    ] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(help="1 is greedy search.", show_default="the model's")
+    ] = None,
+    n_best: Annotated[
+        int,
+        typer.Option(
+            help="Translations of each line, best first; more than 1 as text are printed as "
+            "Moses does: LINE ||| TEXT ||| LogProb= P ||| SCORE, lines counted from 0."
+        ),
+    ] = 1,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(help="Higher favours longer translations.", show_default="the model's"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Sentences at a time.")] = 64,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Most pieces of a translation.", show_default="grows with the source"),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw translations at random instead of searching.")
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --sample: below 1 is more careful.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="With --sample: draw from the K most likely pieces.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="With --sample: draw from this share of probability.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="With --sample: equal seeds draw equal translations.")
+    ] = None,
+    output_format: Annotated[
+        Literal["text", "jsonl"],
+        typer.Option("--format", help="jsonl has scores and pieces, an object a line."),
+    ] = "text",
+) -> None:
+    """Translate line by line: one line in, one line out, in order."""
+    settings: dict[str, Any] = {
+        "beam_size": beam_size,
+        "n_best": n_best,
+        "length_penalty": length_penalty,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "sampling": _sampling(
+            {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed},
+            wanted=sample,
+        ),
+    }
+    # Checked before the seconds that loading a model takes.
+    search_options(load_model_config(model).decoding, **settings)
+    _check_files(source, output)
+    with opened_output(output) as stream:
+        translator = Translator.load(model)
+        summary = _Summary()
+        for number, translation in enumerate(
+            summary.watch(_translations(translator, source, settings))
+        ):
+            if output_format == "jsonl":
+                stream.write(_json_line(translation))
+            elif n_best > 1:
+                stream.write(_n_best_lines(number, translation))
+            else:
+                stream.write(translation.text + "\n")
+    summary.report()
+
+
+@app.command()
+def score(
+    model: ModelFolder,
+    source: Annotated[Path, typer.Option(help="Text file, one sentence a line.")],
+    target: Annotated[Path, typer.Option(help="Translations to score, line by line.")],
+) -> None:
+    """Print the log-probability of each given translation (forced decoding), a number a line."""
+    load_model_config(model)  # what is wrong with MODEL comes up before anything is read
+    from seq2seq.pairs import read_pairs
+
+    pairs = list(read_pairs([source], [target]))  # whole: line counts are checked before any output
+    translator = Translator.load(model)
+    stream = standard_output()
+    for first in range(0, len(pairs), _SCORED_AT_A_TIME):
+        chunk = pairs[first : first + _SCORED_AT_A_TIME]
+        scores = translator.score([pair.source for pair in chunk], [pair.target for pair in chunk])
+        stream.write("".join(f"{log_prob:.6f}\n" for log_prob in scores))
+
+
+@app.command()
+def evaluate(
+    reference: Annotated[
+        list[Path], typer.Option(help="Reference translations; repeat it for further files.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="Model folder; may be left out with --hypothesis."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Text to translate and score the translations of.")
+    ] = None,
+    hypothesis: Annotated[
+        Path | None, typer.Option(help="Translations to score; no model is run. - is stdin.")
+    ] = None,
+    output_format: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
+) -> None:
+    """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
+
+    BLEU splits words as the model's validation does; 13a where no MODEL is given.
+    """
+    if hypothesis is None and (model is None or source is None):
+        raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
+    from seq2seq.evaluation import check_line_counts, render_json, render_text
+    from seq2seq.evaluation import evaluate as evaluate_lines
+
+    config = load_model_config(model) if model else None
+    references = [list(read_lines(path)) for path in reference]
+    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
+    sources = list(read_lines(source)) if source else []
+    if source:
+        check_line_counts([(str(source), len(sources)), *lengths])
+    if model and hypothesis is None:
+        name, hypotheses = f"translations of {source}", _hypotheses(model, sources)
+    else:
+        name = "standard input" if str(hypothesis) == "-" else str(hypothesis)
+        hypotheses = list(_lines(str(hypothesis)))
+    evaluation = evaluate_lines(
+        hypotheses,
+        references,
+        tokenizer=config.validation.bleu_tokenizer if config else "13a",
+        hypothesis_name=name,
+        reference_names=[str(path) for path in reference],
+    )
+    for warning in evaluation.warnings:
+        _say(f"warning: {warning}")
+    render = render_json if output_format == "json" else render_text
+    standard_output().write(render(evaluation))
+
+
+@app.command()
+def inspect(model: ModelFolder) -> None:
+    """Print what a model is: sizes, vocabulary, scores, files, configuration."""
+    from seq2seq.inspection import describe, render
+
+    standard_output().write(render(describe(model)))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the corpus and the model.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Make a corpus, train on it, translate and score: all offline, in minutes on two cores."""
+    from seq2seq.demo import run_demo
+
+    run_demo(output)
+
+
+def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
+    given = {name: value for name, value in options.items() if value is not None}
+    if not wanted:
+        if given:
+            flag = "--" + next(iter(given)).replace("_", "-")
+            raise UsageError(
+                f"{flag}: has no effect without --sample; add --sample or leave it out"
+            )
+        return None
+    if given.get("top_k", 1) < 1:
+        raise UsageError(f"--top-k: got {given['top_k']}, expected 1 or more")
+    return Sampling(**given)
+
+
+def _check_files(source: str, output: Path | None) -> None:
+    """Finds early what would fail only after the model is loaded, or overwrite the input."""
+    path = Path(source)
+    if source != "-" and not path.is_fifo() and not path.is_char_device():
+        try:
+            path.open("rb").close()
+        except OSError as err:
+            raise unreadable(path, err) from err
+    if output is not None:
+        if source != "-" and output.exists() and output.samefile(path):
+            raise UsageError(f"{output}: is the input itself; choose another name for the output")
+        check_new(output)
+
+
+def _lines(source: str) -> Iterator[str]:
+    return LineInput(_STDIN).lines() if source == "-" else read_lines(Path(source))
+
+
+def _translations(
+    translator: Translator, source: str, settings: dict[str, Any]
+) -> Iterator[Translation]:
+    if source != "-":
+        return translator.translate_iter(read_lines(Path(source)), **settings)
+    stdin = LineInput(_STDIN)
+    return translator.translate_iter(stdin.lines(), ready=stdin.line_ready, **settings)
+
+
+def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
+    """The model's translations, for `evaluate`."""
+    translator = Translator.load(model)
+    summary = _Summary()
+    hypotheses = [each.text for each in summary.watch(translator.translate_iter(sources))]
+    summary.report()
+    return hypotheses
+
+
+def _json_line(translation: Translation) -> str:
+    record = {
+        "source": translation.source,
+        "source_truncated": translation.source_truncated,
+        "hypotheses": [asdict(hypothesis) for hypothesis in translation.hypotheses],
+    }
+    return json.dumps(record, ensure_ascii=False).translate(_JSON_ESCAPES) + "\n"
+
+
+def _n_best_lines(number: int, translation: Translation) -> str:
+    """The n-best format of Moses, which reranking tools read."""
+    return "".join(
+        f"{number} ||| {each.text} ||| LogProb= {each.log_prob:.6f} ||| {each.score:.6f}\n"
+        for each in translation.hypotheses
+    )
+
+
+class _Summary:
+    """What went by while translating, shown on stderr: at work, and when all is done."""
+
+    def __init__(self) -> None:
+        self.lines = self.blank = self.source_truncated = self.truncated = 0
+        self.pieces = self.unknown = 0
+        self.started = time.monotonic()
+
+    def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
+        """Passes `translations` on."""
+        with _progress() as (show, interval):
+            due = self.started + interval
+            for translation in translations:
+                self.lines += 1
+                self.blank += not translation.source_pieces
+                self.source_truncated += translation.source_truncated
+                self.truncated += translation.truncated
+                self.pieces += translation.source_pieces
+                self.unknown += translation.source_unknown
+                if time.monotonic() >= due:
+                    due = time.monotonic() + interval
+                    show(f"{self.lines:,} lines translated, {self.speed():,.0f} sentences/s")
+                yield translation
+
+    def speed(self) -> float:
+        """Lines a second so far."""
+        return self.lines / max(time.monotonic() - self.started, 1e-9)
+
+    def report(self) -> None:
+        """Shows the totals, and what may be wrong with the input."""
+        _say(
+            f"{self.lines:,} lines translated, {self.blank:,} of them blank; truncated: "
+            f"{self.source_truncated:,} lines, {self.truncated:,} translations; "
+            f"{self.speed():,.1f} sentences/s"
+        )
+        if self.unknown > _UNKNOWN_SHARE * self.pieces:
+            _say(
+                f"warning: the model does not know {self.unknown / self.pieces:.0%} of the source "
+                "pieces; is the input in the language it was trained on?"
+            )
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[str], None], float]]:
+    """Gives a function that shows how far the work has come, and how often to call it, seconds."""
+    # Beside data on the same terminal a live display would be in the way.
+    if _isatty(sys.stderr) and not _isatty(sys.stdout):
+        from rich.console import Console
+
+        with Console(stderr=True).status("translating", spinner="line") as status:
+            yield status.update, 0.1
+    else:
+        yield _say, _PROGRESS_SECONDS
+
+
+def _isatty(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _best(best: Mapping[str, Any]) -> str:
+    if not best:
+        return "not validated yet"
+    return f"best: BLEU {best['bleu']:.2f} at step {best['step']:,} ({best['signature']})"
+
+
+def _failed(error: BaseException) -> int:
+    """Tells what went wrong in one line; the exit code."""
+    _drop_unwritten()
+    match error:
+        case Interrupted():
+            _say(str(error))
+            return error.exit_code
+        case Seq2SeqError():
+            _say(f"error: {error}")
+            return error.exit_code
+        case typer.TyperException():
+            _say(f"error: {_usage_message(error)}")
+            return error.exit_code
+        case BrokenPipeError():
+            return 128 + signal.SIGPIPE
+        case KeyboardInterrupt():
+            _say("interrupted")
+            return 128 + signal.SIGINT
+        case _:
+            _say(
+                f"error: {type(error).__name__}: {error}; this should not happen: "
+                "seq2seq --debug COMMAND shows where it did"
+            )
+            return 1
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    message = error.format_message().strip().removesuffix(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see {context.command_path} --help" if context else message
+
+
+def _drop_unwritten() -> None:
+    """Drops what stdout cannot take: Python would try again at exit, and complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(text: str) -> None:
+    """One line on stderr."""
+    if sys.stderr is not None:
+        print(one_line(text), file=sys.stderr, flush=True)

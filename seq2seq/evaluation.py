@@ -1,0 +1,217 @@
+"""BLEU, chrF and TER of plain-text translations, each with its sacreBLEU signature.
+
+A score without the signature cannot be compared: it tells the tokenizer, the casing, the smoothing
+and the version that made the number. Line counts are checked here, because sacreBLEU's functions
+score as many lines as the shorter side has and say nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from seq2seq.errors import DataError, UsageError
+
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
+
+_OPTIONAL_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+# Share of lines that end in " ." from which a text counts as tokenised: some plain text has a few.
+_TOKENISED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number for a whole text.
+
+    Attributes:
+        name: `BLEU`, `chrF2` or `TER`.
+        value: From 0 to 100 (TER may exceed it); higher is better, but for TER lower is.
+        signature: How the number was made, in sacreBLEU's words.
+        detail: For BLEU: n-gram precisions, brevity penalty and lengths; else empty.
+    """
+
+    name: str
+    value: float
+    signature: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one text and what was noticed on the way.
+
+    Attributes:
+        sentences: Lines scored.
+        references: References per line.
+        blank_hypotheses: Hypotheses without any text.
+        blank_references: References without any text, all reference files together.
+        warnings: What may make the scores meaningless, a line each.
+    """
+
+    sentences: int
+    references: int
+    blank_hypotheses: int
+    blank_references: int
+    bleu: Score
+    chrf: Score
+    ter: Score
+    warnings: tuple[str, ...] = ()
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Score:
+    """BLEU of `hypotheses`, cased, against one reference each.
+
+    Raises:
+        DataError: No lines, or not as many references as hypotheses.
+        UsageError: An unknown tokenizer, or one whose package is missing.
+    """
+    _check_scorable([("hypotheses", len(hypotheses)), ("references", len(references))])
+    return _score(_bleu_metric(tokenizer), hypotheses, [references])
+
+
+def evaluate(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    tokenizer: str = "13a",
+    hypothesis_name: str = "hypotheses",
+    reference_names: Sequence[str] = (),
+) -> Evaluation:
+    """All scores of `hypotheses`, line by line against one or more references.
+
+    Args:
+        hypotheses: Plain text: detokenised, no subword marks.
+        references: One sequence of lines for each reference; a hypothesis is compared with all.
+        tokenizer: What BLEU splits words with; one of `BLEU_TOKENIZERS`.
+        hypothesis_name: The file of the hypotheses, for messages.
+        reference_names: The files of the references, for messages.
+
+    Raises:
+        DataError: No lines, or files of different line counts.
+        UsageError: No reference, an unknown tokenizer, or one whose package is missing.
+    """
+    if not references:
+        raise UsageError("no reference: at least one is needed to evaluate")
+    names = reference_names or [f"references {i}" for i in range(1, len(references) + 1)]
+    lengths = [(hypothesis_name, len(hypotheses))]
+    lengths += [(name, len(lines)) for name, lines in zip(names, references, strict=True)]
+    _check_scorable(lengths)
+    return Evaluation(
+        sentences=len(hypotheses),
+        references=len(references),
+        blank_hypotheses=sum(not line.strip() for line in hypotheses),
+        blank_references=sum(not line.strip() for lines in references for line in lines),
+        bleu=_score(_bleu_metric(tokenizer), hypotheses, references),
+        chrf=_score(CHRF(), hypotheses, references),
+        ter=_score(TER(), hypotheses, references),
+        warnings=_warnings(hypotheses, name=hypothesis_name),
+    )
+
+
+def check_line_counts(lengths: Sequence[tuple[str, int]]) -> None:
+    """Checks that all files have the same line count.
+
+    Args:
+        lengths: The name of each file with its line count.
+
+    Raises:
+        DataError: A count differs from the first one.
+    """
+    first_name, first = lengths[0]
+    for name, length in lengths[1:]:
+        if length != first:
+            raise DataError(
+                f"{name}: {length} lines, but {first_name} has {first}; line i of each file must "
+                "belong to the same sentence"
+            )
+
+
+def render_text(evaluation: Evaluation) -> str:
+    """The scores as lines of text for people, the last one with its line feed."""
+    scores = (evaluation.bleu, evaluation.chrf, evaluation.ter)
+    lines = [f"{score.name:<5} {score.value:6.2f}  {score.signature}" for score in scores]
+    lines += [
+        f"{evaluation.bleu.name}: {evaluation.bleu.detail}",
+        f"{evaluation.sentences} sentences, {evaluation.references} references each, "
+        f"{evaluation.blank_hypotheses} blank hypotheses, "
+        f"{evaluation.blank_references} blank references",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_json(evaluation: Evaluation) -> str:
+    """The scores as one JSON object on one line, unrounded."""
+    record: dict[str, Any] = {
+        "sentences": evaluation.sentences,
+        "references": evaluation.references,
+        "blank_hypotheses": evaluation.blank_hypotheses,
+        "blank_references": evaluation.blank_references,
+    }
+    for key, score in (
+        ("bleu", evaluation.bleu),
+        ("chrf", evaluation.chrf),
+        ("ter", evaluation.ter),
+    ):
+        record[key] = {"name": score.name, "score": score.value, "signature": score.signature}
+        if score.detail:
+            record[key]["detail"] = score.detail
+    record["warnings"] = list(evaluation.warnings)
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
+    check_line_counts(lengths)
+    name, length = lengths[0]
+    if not length:
+        raise DataError(f"{name}: 0 lines; there is nothing to score")
+
+
+def _bleu_metric(tokenizer: str) -> Any:
+    if tokenizer not in BLEU_TOKENIZERS:
+        raise UsageError(
+            f"BLEU tokenizer: got {tokenizer!r}, expected one of {', '.join(BLEU_TOKENIZERS)}"
+        )
+    try:
+        # force: the warning about tokenised text is ours, see `_warnings`
+        return BLEU(tokenize=tokenizer, force=True)
+    except RuntimeError as err:  # what sacreBLEU raises where an optional package is missing
+        package = _OPTIONAL_PACKAGES.get(tokenizer, "sacrebleu")
+        raise UsageError(
+            f"BLEU tokenizer {tokenizer}: its package is missing; pip install '{package}'"
+        ) from err
+
+
+def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+    score = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
+    detail = ""
+    if isinstance(metric, BLEU):
+        precisions = "/".join(f"{precision:.1f}" for precision in score.precisions)
+        detail = (
+            f"precisions {precisions}, brevity penalty {score.bp:.3f}, "
+            f"{score.sys_len} words for {score.ref_len} in the reference"
+        )
+    return Score(score.name, float(score.score), metric.get_signature().format(), detail)
+
+
+def _warnings(hypotheses: Sequence[str], *, name: str) -> tuple[str, ...]:
+    found = []
+    count = len(hypotheses)
+    marked = sum(_has_subword_marks(line) for line in hypotheses)
+    if marked:
+        found.append(
+            f"{name}: {marked} of {count} lines have subword marks (@@ or \u2581); score "
+            "detokenised text, or the numbers compare with nothing"
+        )
+    tokenised = sum(line.endswith(" .") for line in hypotheses)
+    if tokenised > _TOKENISED_SHARE * count:
+        found.append(
+            f"{name}: {tokenised} of {count} lines end in a tokenised full stop (' .'); score "
+            "detokenised text, or the numbers compare with nothing"
+        )
+    return tuple(found)
+
+
+def _has_subword_marks(line: str) -> bool:
+    return "\u2581" in line or "@@ " in line or line.endswith("@@")

@@ -1,0 +1,137 @@
+"""What a model folder holds, without running the model: configuration, sizes, scores, files."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seq2seq.checkpoint import checkpoint_steps, load_best_weights, read_best
+from seq2seq.config import Config, dump_config, load_model_config
+from seq2seq.errors import StorageError
+from seq2seq.tokenizer import TokenizerPair
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What `describe` found.
+
+    Attributes:
+        folder: The model folder.
+        config: The configuration it was trained with.
+        source_vocabulary: Number of source pieces.
+        target_vocabulary: Number of target pieces.
+        joint: Source and target share one tokenizer.
+        part_sizes: Numbers (weights) in each part of the model, by the part's name.
+        best: What `best.json` says; empty before the first validation.
+        last_validation: The newest validation line of `metrics.jsonl`; empty if there is none.
+        checkpoint_steps: Steps that have a checkpoint, ascending.
+        files: Sizes in bytes by path inside the folder.
+    """
+
+    folder: Path
+    config: Config
+    source_vocabulary: int
+    target_vocabulary: int
+    joint: bool
+    part_sizes: Mapping[str, int]
+    best: Mapping[str, Any]
+    last_validation: Mapping[str, Any]
+    checkpoint_steps: tuple[int, ...]
+    files: Mapping[str, int]
+
+
+def describe(folder: Path) -> ModelDescription:
+    """What the model folder `folder` holds; the best weights are checked against their manifest.
+
+    Raises:
+        ModelError: It is no model folder, or something in it is missing or damaged.
+        StorageError: Something in it cannot be read.
+    """
+    config = load_model_config(folder)
+    tokenizers = TokenizerPair.load(folder / "tokenizer")
+    sizes: Counter[str] = Counter()
+    for name, weight in load_best_weights(folder).items():
+        sizes["/".join(name.split("/")[:2])] += weight.size
+    return ModelDescription(
+        folder=folder,
+        config=config,
+        source_vocabulary=tokenizers.source.vocabulary_size,
+        target_vocabulary=tokenizers.target.vocabulary_size,
+        joint=tokenizers.joint,
+        part_sizes=dict(sorted(sizes.items())),
+        best=read_best(folder) or {},
+        last_validation=_last_validation(folder / METRICS_FILE),
+        checkpoint_steps=tuple(checkpoint_steps(folder)),
+        files=_file_sizes(folder),
+    )
+
+
+def render(description: ModelDescription) -> str:
+    """The description as text for people, section by section."""
+    joint = "one for both sides" if description.joint else "one a side"
+    weights = [f"{size:>12,}  {part}" for part, size in description.part_sizes.items()]
+    files = [f"{size:>12,}  {name}" for name, size in description.files.items()]
+    steps = ", ".join(str(step) for step in description.checkpoint_steps) or "none"
+    sections = [
+        ("model", [str(description.folder)]),
+        ("weights", [f"{sum(description.part_sizes.values()):>12,}  all", *weights]),
+        (
+            "vocabulary",
+            [
+                f"source {description.source_vocabulary:,}, "
+                f"target {description.target_vocabulary:,} pieces; {joint}"
+            ],
+        ),
+        ("best", _scores(description.best)),
+        ("last validation", _scores(description.last_validation)),
+        ("checkpoints", [f"steps {steps}"]),
+        ("files", [f"{sum(description.files.values()):>12,}  bytes in all", *files]),
+        ("configuration", dump_config(description.config).strip().split("\n")),
+    ]
+    texts = []
+    for title, lines in sections:
+        texts.append(f"{title}\n" + "\n".join(f"  {line}".rstrip() for line in lines))
+    return "\n\n".join(texts) + "\n"
+
+
+def _scores(record: Mapping[str, Any]) -> list[str]:
+    if not record:
+        return ["none yet"]
+    return [f"{name}: {_readable(value)}" for name, value in record.items()]
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _last_validation(path: Path) -> dict[str, Any]:
+    """The newest whole validation line; the last line of a run that was killed may be cut."""
+    last: dict[str, Any] = {}
+    if not path.is_file():
+        return last
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if b'"validation"' not in line:
+                    continue
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(record, dict) and record.get("split") == "validation":
+                    last = record
+    except OSError as err:
+        raise StorageError(f"{path}: cannot be read: {err.strerror}") from err
+    return last
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
