@@ -1,0 +1,82 @@
+"""Every experiment in `configs/` is complete, valid and explained key by key."""
+
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from seq2seq.config import Config, load_config
+
+FOLDER = Path(__file__).parent.parent / "configs"
+FILES = sorted(FOLDER.glob("*.toml"))
+KEY_LINE = re.compile(r"(?P<disabled># )?(?P<key>[a-z0-9_]+) = \S")
+
+
+def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Every `section.key`, and whether it may be without a value."""
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from keys_of(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", types.NoneType in get_args(annotation)
+
+
+def explained_keys(text: str) -> tuple[dict[str, bool], list[str]]:
+    """Each `section.key` and whether it is disabled; the keys without a comment above them."""
+    found: dict[str, bool] = {}
+    unexplained = []
+    prefix = above = ""
+    for line in text.split("\n"):
+        if header := re.fullmatch(r"\[([a-z_]+)\]", line):
+            prefix = f"{header[1]}."
+        elif key := KEY_LINE.match(line):
+            found[f"{prefix}{key['key']}"] = key["disabled"] is not None
+            if not above.startswith("# ") or KEY_LINE.match(above):
+                unexplained.append(f"{prefix}{key['key']}")
+        above = line
+    return found, unexplained
+
+
+def test_there_are_experiments():
+    assert {"multi30k_en_de.toml", "multi30k_en_fr.toml"} <= {path.name for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_experiment_is_valid(path):
+    assert isinstance(load_config(path), Config)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_experiment_names_every_key_and_explains_it(path):
+    found, unexplained = explained_keys(path.read_text(encoding="utf-8"))
+    expected = dict(keys_of(Config))
+    assert list(found) == list(expected)  # the order too, so that `diff` compares key by key
+    assert unexplained == []
+    without_value = {key for key, disabled in found.items() if disabled}
+    assert without_value <= {key for key, optional in expected.items() if optional}
+
+
+def test_a_plain_experiment_differs_from_its_twin_in_attention_and_epochs_only():
+    for path in FOLDER.glob("*_plain.toml"):
+        plain, twin = load_config(path), load_config(FOLDER / path.name.replace("_plain", ""))
+        assert twin.model.attention == "luong"
+        epochs = {"max_epochs": plain.training.max_epochs}
+        assert plain == twin.model_copy(
+            update={
+                "model": twin.model.model_copy(update={"attention": "none"}),
+                "training": twin.training.model_copy(update=epochs),
+            }
+        )
+
+
+def test_a_missing_key_and_a_missing_comment_are_found():
+    found, unexplained = explained_keys(
+        "# why\nseed = 1\n[data]\na = 1\n# Key.\n# b = 2\n# c = 3\n"
+    )
+    assert found == {"seed": False, "data.a": False, "data.b": True, "data.c": True}
+    assert unexplained == ["data.a", "data.c"]

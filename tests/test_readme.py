@@ -1,0 +1,91 @@
+"""What the README promises: its commands, options, links and files exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seq2seq.cli import main
+
+TOP = Path(__file__).parent.parent
+README = (TOP / "README.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def marked_block(name: str) -> list[str]:
+    """The lines of the shell block under `<!-- command: NAME -->`, where `.ci/run` reads them."""
+    blocks = re.findall(rf"^<!-- command: {name} -->\n+```sh\n(.*?)^```$", README, re.M | re.S)
+    assert len(blocks) == 1, f"expected one block marked `{name}` in README.md"
+    return blocks[0].splitlines()
+
+
+def invocations(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Every `seq2seq COMMAND` in shell blocks and `code`, with the long options given to it."""
+    shell = [block for language, block in FENCED.findall(text) if language in ("sh", "console")]
+    spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
+    for line in "\n".join([*shell, *spans]).replace("\\\n", " ").split("\n"):
+        for part in re.split(r"&&|[|;]", re.sub(r"(^|\s)#.*", "", line)):
+            if found := re.fullmatch(r"[$\s]*(?:\S*/)?seq2seq +([a-z]+)\b(.*)", part):
+                yield found[1], re.findall(r"(?<=\s)--[a-z-]+", found[2])
+
+
+def paths(text: str) -> set[str]:
+    """Every file or folder of the project that is named, in a link or in the text."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
+    without_addresses = re.sub(r"https?://\S+", "", text)
+    folders = r"(?:configs|data_scripts|tests|benchmarks|seq2seq|\.ci)"
+    # Not part of a longer path, such as .venv/bin/seq2seq or a user's own folder.
+    named = re.findall(rf"(?<![\w./-]){folders}/[\w./-]*\w", without_addresses)
+    return {*links, *named}
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("demo", ".venv/bin/seq2seq demo"), ("test", ".venv/bin/pytest")]
+)
+def test_the_marked_commands_install_and_run(name, ending):
+    command = " ".join(marked_block(name))
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert command.endswith(f"&& {ending}")
+
+
+def test_every_command_and_option_exists(capsys):
+    mentioned = list(invocations(README))
+    assert {command for command, _ in mentioned} >= {"demo", "train", "translate"}
+    for command, options in mentioned:
+        assert main([command, "--help"]) == 0, f"no command {command}"
+        available = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert set(options) <= available, f"seq2seq {command}: {set(options) - available}"
+
+
+def test_every_option_named_alone_is_one_of_some_command(capsys):
+    for command in {command for command, _ in invocations(README)}:
+        main([command, "--help"])
+    available = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"`(--[a-z-]+)", README)) <= available
+
+
+def test_every_link_and_named_file_exists():
+    assert [path for path in sorted(paths(README)) if not (TOP / path).exists()] == []
+
+
+def test_invocations_are_found_in_shell_blocks_and_in_code():
+    text = (
+        "Use `seq2seq score --source A`, not `from seq2seq import x`.\n"
+        "```sh\n.venv/bin/pip install . && .venv/bin/seq2seq train c.toml \\\n  --set a=1 # --no\n"
+        "cat a | seq2seq translate m --n-best 2 > b\n```\n"
+        "```python\nseq2seq import\n```\n"
+    )
+    assert sorted(invocations(text)) == [
+        ("score", ["--source"]),
+        ("train", ["--set"]),
+        ("translate", ["--n-best"]),
+    ]
+
+
+def test_paths_are_found_in_links_and_in_text():
+    text = (
+        "[a](seq2seq/lstm.py), [b](https://example.org/tests/x.py), [c](#part), [d](docs/a.md#part)"
+        " `configs/a.toml`. https://example.org/configs/b .venv/bin/seq2seq my/tests/y tests/*.py"
+    )
+    assert paths(text) == {"seq2seq/lstm.py", "docs/a.md", "configs/a.toml"}
