@@ -12,6 +12,7 @@ check:
 	$(BIN)ruff check .
 	$(BIN)mypy
 	$(BIN)mypy data_scripts
+	$(BIN)mypy benchmarks
 
 test:
 	$(BIN)pytest

@@ -68,7 +68,8 @@ class LuongAttention(ExplicitLayer):
     def memory(self, values: tf.Tensor, lengths: tf.Tensor) -> Memory:
         """The memory of `values` `[B, S, D]`, of which `lengths` `[B]` positions are real."""
         values = tf.cast(values, self.compute_dtype)
-        keys = tf.matmul(values, tf.cast(self.score_kernel, self.compute_dtype))
+        # One product over all positions: a batched one would make a gradient [D, H] per sentence.
+        keys = tf.tensordot(values, tf.cast(self.score_kernel, self.compute_dtype), 1)
         return Memory(keys, values, lengths)
 
     def weights_and_context(

@@ -73,18 +73,19 @@ def _chunked(
 
     @tf.custom_gradient
     def run(features, kernel, bias):  # type: ignore[no-untyped-def]
+        mean_logits = _sum_of_mean_logits(features, kernel, bias, labels)
         kernel = tf.cast(kernel, dtype)
         kernel_by_feature = tf.transpose(kernel)  # [F, V]
 
         def body(index, sums, d_features, d_kernel, d_bias):  # type: ignore[no-untyped-def]
             rows = features[index * chunk : (index + 1) * chunk]
             row_labels = labels[index * chunk : (index + 1) * chunk]
-            logits = tf.matmul(rows, kernel_by_feature)
+            logits = tf.matmul(rows, kernel_by_feature)  # [C, V]
             row_sums, d_logits, row_d_bias = _softmax_gradient(
                 logits, bias, row_labels, tf.constant(label_smoothing)
             )
             d_features = d_features.write(index, tf.matmul(d_logits, kernel))
-            d_kernel += tf.cast(tf.matmul(d_logits, rows, transpose_a=True), tf.float32)
+            d_kernel = _add(d_kernel, tf.matmul(d_logits, rows, transpose_a=True))
             return index + 1, sums + row_sums, d_features, d_kernel, d_bias + row_d_bias
 
         loop = (
@@ -94,37 +95,55 @@ def _chunked(
         _, sums, d_features, d_kernel, d_bias = tf.while_loop(
             lambda index, *_: index < chunks, body, loop, parallel_iterations=1
         )
+        log_normalizers, nll, correct = tf.unstack(sums)
+        smooth = log_normalizers - mean_logits  # cross-entropy with the uniform distribution
+        total = (1.0 - label_smoothing) * nll + label_smoothing * smooth
         d_features = d_features.concat()
 
         def gradient(d_total, d_nll, d_correct):  # type: ignore[no-untyped-def]
             del d_nll, d_correct
             return tf.cast(d_total, dtype) * d_features, d_total * d_kernel, d_total * d_bias
 
-        return tuple(tf.unstack(sums)), gradient
+        return (total, nll, correct), gradient
 
     return run(features, kernel, tf.convert_to_tensor(bias))
 
 
+def _sum_of_mean_logits(
+    features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor
+) -> tf.Tensor:
+    """The logits' mean over the vocabulary, summed over real tokens: without making the logits."""
+    tokens = tf.reduce_sum(tf.cast(labels >= 0, tf.float32))
+    features = tf.reduce_sum(tf.cast(features, tf.float32), 0)  # [F]; padded rows are zero
+    mean_kernel = tf.reduce_mean(kernel, 0)
+    return tf.reduce_sum(features * mean_kernel) + tokens * tf.reduce_mean(bias)
+
+
+@tf.function(jit_compile=True)
+def _add(total, product):  # type: ignore[no-untyped-def]
+    return total + tf.cast(product, tf.float32)
+
+
 @tf.function(jit_compile=True)
 def _softmax_gradient(logits, bias, labels, smoothing):  # type: ignore[no-untyped-def]
-    """Sums (total, nll, correct), d total / d logits `[C, V]`, and the latter's sum `[V]`."""
+    """Sums (log normalizer, nll, correct), d total / d logits `[C, V]`, and the latter's sum `[V]`.
+
+    Every pass over `[C, V]` costs as much as a good part of a product, so there are few.
+    """
     dtype, vocabulary = logits.dtype, logits.shape[1]
     logits = tf.cast(logits, tf.float32) + bias
-    real = tf.cast(labels >= 0, tf.float32)[:, None]  # [C, 1]
-    ids = tf.range(vocabulary)[None, :]
-    is_label = ids == labels[:, None]  # [C, V]
-    highest = tf.reduce_max(logits, 1, keepdims=True)
-    exponentials = tf.exp(logits - highest)
-    normalizer = tf.reduce_sum(exponentials, 1, keepdims=True)
+    real = tf.cast(labels >= 0, tf.float32)
+    ids, label = tf.range(vocabulary)[None, :], labels[:, None]
+    label_logit = tf.gather(logits, tf.maximum(labels, 0), batch_dims=1)
+    highest = tf.reduce_max(logits, 1)
+    exponentials = tf.exp(logits - highest[:, None])
+    normalizer = tf.reduce_sum(exponentials, 1)
     log_normalizer = highest + tf.math.log(normalizer)
-    label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), 1, keepdims=True)
-    mean_logit = tf.reduce_mean(logits, 1, keepdims=True)
-    nll = log_normalizer - label_logit
-    total = (1.0 - smoothing) * nll + smoothing * (log_normalizer - mean_logit)
     # As greedy search: of equal logits the lowest id. They are common in bfloat16.
-    first = tf.reduce_min(tf.where(logits >= highest, ids, vocabulary), 1, keepdims=True)
-    correct = tf.cast(first == labels[:, None], tf.float32)
-    wanted = tf.where(is_label, 1.0 - smoothing, 0.0) + smoothing / vocabulary
-    d_logits = real * (exponentials / normalizer - wanted)
-    sums = tf.stack([tf.reduce_sum(real * each) for each in (total, nll, correct)])
+    highest_before = tf.reduce_max(tf.where(ids < label, logits, logits.dtype.min), 1)
+    correct = tf.cast((label_logit >= highest) & (label_logit > highest_before), tf.float32)
+    wanted = tf.where(ids == label, 1.0 - smoothing, 0.0) + smoothing / vocabulary
+    d_logits = real[:, None] * (exponentials / normalizer[:, None] - wanted)
+    sums = [log_normalizer, log_normalizer - label_logit, correct]
+    sums = tf.stack([tf.reduce_sum(real * each) for each in sums])
     return sums, tf.cast(d_logits, dtype), tf.reduce_sum(d_logits, 0)

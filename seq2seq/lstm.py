@@ -14,6 +14,7 @@ Products run in the layer's compute dtype (float32 or bfloat16), everything else
 Shapes: B sequences, T time steps, I input features, H units, N rows.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -107,6 +108,8 @@ class LSTM(ExplicitLayer):
         time, rows = tf.shape(inputs)[0], tf.shape(inputs)[2]
         state = self.zero_state(rows) if state is None else state
         lengths = tf.fill([rows], time) if lengths is None else lengths
+        if tf.config.get_visible_devices("GPU"):
+            return self._sequence_by_keras(inputs, state, lengths, cudnn=True)
         hidden, h, c = _sequence(
             tf.cast(inputs, self.compute_dtype),
             tf.concat([self.kernel, self.recurrent_kernel], 0),
@@ -117,6 +120,27 @@ class LSTM(ExplicitLayer):
             self.reverse,
         )
         return hidden, LSTMState(tf.transpose(h), tf.transpose(c))
+
+    def _sequence_by_keras(
+        self, inputs: tf.Tensor, state: LSTMState, lengths: tf.Tensor, *, cudnn: bool
+    ) -> tuple[tf.Tensor, LSTMState]:
+        """`sequence` by Keras's LSTM with these weights: on a GPU it is one cuDNN kernel."""
+        dtype = self.compute_dtype
+        layer = _keras_lstm(inputs.shape[1], self.units, dtype, cudnn)
+        inputs = tf.transpose(tf.cast(inputs, dtype), [2, 0, 1])  # [B, T, I]
+        if self.reverse:  # each sequence within its own length, so that padding stays on the right
+            inputs = tf.reverse_sequence(inputs, lengths, seq_axis=1)
+        weights = (self.kernel, self.recurrent_kernel, self.bias)
+        (sequence, h, c), _ = layer.stateless_call(
+            [tf.convert_to_tensor(weight) for weight in weights],
+            layer.non_trainable_variables,
+            inputs,
+            initial_state=[tf.cast(state.h, dtype), tf.cast(state.c, dtype)],
+            mask=tf.sequence_mask(lengths, tf.shape(inputs)[1]),
+        )
+        if self.reverse:
+            sequence = tf.reverse_sequence(sequence, lengths, seq_axis=1)
+        return tf.transpose(sequence, [1, 2, 0]), LSTMState(h, tf.cast(c, tf.float32))
 
     def stepper(self) -> Callable[[tf.Tensor, LSTMState], LSTMState]:
         """One step as a function of (`[N, I]`, state), its weights laid out once for many steps."""
@@ -149,6 +173,17 @@ def _forget_bias_of_one(units: int) -> Callable[..., tf.Tensor]:
     return initializer
 
 
+@functools.cache
+def _keras_lstm(input_size: int, units: int, dtype: str, cudnn: bool) -> keras.layers.LSTM:
+    """Keras's LSTM for `stateless_call`; its own weights are never read."""
+    layer = keras.layers.LSTM(
+        units, return_sequences=True, return_state=True, use_cudnn=cudnn, dtype=dtype
+    )
+    with tf.init_scope():  # a function that is being traced may not make variables
+        layer.build((None, None, input_size))
+    return layer
+
+
 def _sequence(
     inputs: tf.Tensor,  # [T, I, B] compute dtype
     weights: tf.Tensor,  # [I+H, 4H] float32
@@ -158,75 +193,80 @@ def _sequence(
     lengths: tf.Tensor,  # [B] int32
     reverse: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats."""
+    """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats.
+
+    What step t reads, [x_t; h before it], and the h after the last step lie in T + 1 slots in the
+    order of positions, so that the h of all positions, and all that was read, are slices of one
+    tensor: `slots[1:]` and `slots[:-1]`, or the other way round in reverse.
+    """
     dtype = inputs.dtype
     time = tf.shape(inputs)[0]
     input_size = inputs.shape[1]
+    read_slots, h_slots = slice(None, -1), slice(1, None)
+    if reverse:
+        read_slots, h_slots = h_slots, read_slots
 
     def position(t: tf.Tensor) -> tf.Tensor:
         return time - 1 - t if reverse else t
 
-    def array(element_dtype: tf.DType) -> tf.TensorArray:
-        return tf.TensorArray(element_dtype, time, clear_after_read=False)
+    def slot(t: tf.Tensor) -> tf.Tensor:
+        return time - t if reverse else t
+
+    def array(element_dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
+        return tf.TensorArray(element_dtype, size, clear_after_read=False)
 
     @tf.custom_gradient
     def run(inputs, weights, bias, h, c):  # type: ignore[no-untyped-def]
         weights = tf.cast(weights, dtype)
         weights_by_gate = tf.transpose(weights)  # [4H, I+H]
-        inputs_at = array(dtype).unstack(inputs)
 
-        def forward(t, h, c, reads, gates, cells, hiddens):  # type: ignore[no-untyped-def]
-            at = position(t)
-            read = tf.concat([inputs_at.read(at), h], 0)  # [x; h] [I+H, B]
+        def forward(t, read, c, slots, gates, cells):  # type: ignore[no-untyped-def]
             product = tf.matmul(weights_by_gate, read)  # [4H, B]
+            next_inputs = inputs[position(tf.minimum(t + 1, time - 1))]
+            slots = slots.write(slot(t), read)
             cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            h, c, gate = _cell(product, bias, h, c, at < lengths)
-            return (
-                t + 1,
-                h,
-                c,
-                reads.write(t, read),
-                gates.write(t, gate),
-                cells,
-                hiddens.write(at, h),
-            )
+            read, c, gate = _cell(product, bias, read, c, position(t) < lengths, next_inputs)
+            return t + 1, read, c, slots, gates.write(t, gate), cells
 
-        loop = (tf.constant(0), h, c, array(dtype), array(dtype), array(tf.float32), array(dtype))
-        _, h, c, reads, gates, cells, hiddens = tf.while_loop(lambda t, *_: t < time, forward, loop)
+        read = tf.concat([inputs[position(tf.constant(0))], h], 0)  # [x; h] [I+H, B]
+        loop = (
+            tf.constant(0), read, c,
+            array(dtype, time + 1), array(dtype, time), array(tf.float32, time),
+        )  # fmt: skip
+        _, read, c, slots, gates, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
+        slots = slots.write(slot(time), read).stack()  # [T+1, I+H, B]
         final_c = c
 
         def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
-            d_hiddens_at = array(d_hiddens.dtype).unstack(d_hiddens)
-
-            def backward(t, d_h, d_h_held, d_c, d_bias, c, d_inputs, d_products):  # type: ignore[no-untyped-def]
+            def backward(t, d_read, d_h_held, d_c, d_bias, c, d_reads, d_products):  # type: ignore[no-untyped-def]
                 at = position(t)
                 c_before = cells.read(t)
                 d_product, d_h_held, d_c, d_bias = _cell_gradient(
-                    d_hiddens_at.read(at), d_h, d_h_held, d_c, d_bias,
+                    d_hiddens[at], d_read, d_h_held, d_c, d_bias,
                     gates.read(t), c_before, c, at < lengths,
                 )  # fmt: skip
                 d_read = tf.matmul(weights, d_product)  # [I+H, B]
-                d_inputs = d_inputs.write(at, d_read[:input_size])
-                d_products = d_products.write(t, d_product)
-                d_h = d_read[input_size:]
-                return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_inputs, d_products
+                d_reads, d_products = d_reads.write(at, d_read), d_products.write(at, d_product)
+                return t - 1, d_read, d_h_held, d_c, d_bias, c_before, d_reads, d_products
 
+            d_read = tf.pad(tf.cast(d_h, dtype), [[input_size, 0], [0, 0]])
             loop = (
-                time - 1, tf.cast(d_h, dtype), tf.zeros_like(final_c), d_c, tf.zeros_like(bias),
-                final_c, array(dtype), array(dtype),
+                time - 1, d_read, tf.zeros_like(final_c), d_c, tf.zeros_like(bias), final_c,
+                array(dtype, time), array(dtype, time),
             )  # fmt: skip
-            _, d_h, d_h_held, d_c, d_bias, _, d_inputs, d_products = tf.while_loop(
+            _, d_read, d_h_held, d_c, d_bias, _, d_reads, d_products = tf.while_loop(
                 lambda t, *_: t >= 0, backward, loop
             )
             d_weights = tf.matmul(
-                _features_by_time(reads.stack()),
+                _features_by_time(slots[read_slots]),
                 _features_by_time(d_products.stack()),
                 transpose_b=True,
             )  # one product over all T * B positions: [I+H, 4H]
-            d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
-            return d_inputs.stack(), tf.cast(d_weights, tf.float32), d_bias, d_h, d_c
+            d_h = tf.cast(tf.cast(d_read[input_size:], tf.float32) + d_h_held, dtype)
+            d_inputs = d_reads.stack()[:, :input_size]
+            return d_inputs, tf.cast(d_weights, tf.float32), d_bias, d_h, d_c
 
-        return (hiddens.stack(), h, c), gradient
+        return (slots[h_slots, input_size:], read[input_size:], c), gradient
 
     return run(inputs, weights, bias, h, c)
 
@@ -238,33 +278,42 @@ def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True)
-def _cell(product, bias, h, c, real):  # type: ignore[no-untyped-def]
-    """The equations at one position, `[H, B]`; columns that are not `real` keep their state."""
-    i, f, candidate, o = tf.split(tf.cast(product, tf.float32) + bias[:, None], 4, axis=0)
-    i, f, candidate, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(candidate), tf.sigmoid(o)
+def _cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
+    """The equations at one position, and what the next step reads; all `[X, B]`.
+
+    Columns that are not `real` keep their state.
+    """
+    units = c.shape[0]
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2: one pass of tanh makes all four gates.
+    scale = tf.constant([0.5, 0.5, 1.0, 0.5])[:, None, None]
+    pre = tf.reshape(tf.cast(product, tf.float32) + bias[:, None], [4, units, -1])
+    gates = tf.tanh(pre * scale) * scale + (1.0 - scale)
+    i, f, candidate, o = tf.unstack(gates)
     new_c = f * c + i * candidate
-    new_h = o * tf.tanh(new_c)
-    gates = tf.cast(tf.concat([i, f, candidate, o], 0), h.dtype)
-    return tf.where(real, tf.cast(new_h, h.dtype), h), tf.where(real, new_c, c), gates
+    new_h = tf.cast(o * tf.tanh(new_c), read.dtype)
+    h = tf.where(real, new_h, read[-units:])
+    gates = tf.reshape(tf.cast(gates, read.dtype), [4 * units, -1])
+    return tf.concat([next_inputs, h], 0), tf.where(real, new_c, c), gates
 
 
 @tf.function(jit_compile=True)
-def _cell_gradient(d_hidden, d_h, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
+def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
     """The gradient of `_cell`: of its product, of the h and C before it, and of the bias so far."""
     i, f, candidate, o = tf.split(tf.cast(gates, tf.float32), 4, axis=0)
-    d_h_total = tf.cast(d_hidden, tf.float32) + tf.cast(d_h, tf.float32) + d_h_held
+    d_h = tf.cast(d_read[-c.shape[0] :], tf.float32)
+    d_h = tf.cast(d_hidden, tf.float32) + d_h + d_h_held
     tanh_c = tf.tanh(c)
-    d_new_c = d_c + d_h_total * o * (1.0 - tanh_c * tanh_c)
+    d_new_c = d_c + d_h * o * (1.0 - tanh_c * tanh_c)
     d_product = tf.concat(
         [
             d_new_c * candidate * i * (1.0 - i),
             d_new_c * c_before * f * (1.0 - f),
             d_new_c * i * (1.0 - candidate * candidate),
-            d_h_total * tanh_c * o * (1.0 - o),
+            d_h * tanh_c * o * (1.0 - o),
         ],
         0,
     )
     d_product = tf.where(real, d_product, 0.0)
     d_bias += tf.reduce_sum(d_product, 1)
-    d_h_held = tf.where(real, 0.0, d_h_total)
+    d_h_held = tf.where(real, 0.0, d_h)
     return tf.cast(d_product, gates.dtype), d_h_held, tf.where(real, d_new_c * f, d_c), d_bias

@@ -16,6 +16,18 @@ Precision = Literal["float32", "bfloat16"]
 # Products of bfloat16 numbers with float32 sums are instructions of the processor or they are slow.
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
+# oneDNN makes the products, with no newer instructions than these variables allow.
+_ISA_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ISAS_WITHOUT_BFLOAT16 = {
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX2_VNNI_2",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+}
+
 
 def start_tensorflow(device: Device = "auto") -> None:
     """Imports TensorFlow without its start-up noise and chooses the device.
@@ -27,6 +39,9 @@ def start_tensorflow(device: Device = "auto") -> None:
         UsageError: A GPU is asked for and there is none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # On processors without AVX-512 TensorFlow leaves oneDNN off. Its products are faster there too,
+    # and with it comes the allocator that keeps memory instead of faulting it in at every step.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _quiet_stderr():
         import tensorflow as tf
 
@@ -46,16 +61,36 @@ def start_tensorflow(device: Device = "auto") -> None:
 def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Precision:
     """The precision of matrix products: `auto` is bfloat16 where the hardware multiplies it.
 
-    Weights, cell states, softmax and loss are float32 in either.
+    That is a GPU, or a processor with amx_bf16 or avx512_bf16 that oneDNN may use: neither
+    TF_ENABLE_ONEDNN_OPTS nor ONEDNN_MAX_CPU_ISA forbids it. Weights, cell states, softmax and loss
+    are float32 in either precision.
     """
     if precision != "auto":
         return precision
+    return "bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+def explain_precision(precision: Literal["auto", "float32", "bfloat16"]) -> str:
+    """What `resolve_precision` says, with the reason where it is not what one would expect."""
+    resolved = resolve_precision(precision)
+    if _multiplies_bfloat16():
+        return resolved
+    missing = "no bfloat16 products on this machine"
+    if precision == "auto":
+        return f"{resolved} ({missing})"
+    return f"{resolved} ({missing}: slow)" if resolved == "bfloat16" else resolved
+
+
+def _multiplies_bfloat16() -> bool:
     import tensorflow as tf
 
-    return "bfloat16" if tf.config.get_visible_devices("GPU") or _cpu_has_bfloat16() else "float32"
+    return bool(tf.config.get_visible_devices("GPU")) or _cpu_has_bfloat16()
 
 
 def _cpu_has_bfloat16() -> bool:
+    caps = {os.environ.get(name, "").upper() for name in _ISA_CAPS}
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or caps & _ISAS_WITHOUT_BFLOAT16:
+        return False
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():  # no Linux: no way to know, so no bfloat16
         return False

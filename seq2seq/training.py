@@ -38,7 +38,7 @@ from seq2seq.corpus import Pair, ParallelIds, encode_corpus, validation_pairs
 from seq2seq.errors import DivergenceError, Interrupted, UsageError
 from seq2seq.models import build_model
 from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter, Sample
-from seq2seq.runtime import resolve_precision
+from seq2seq.runtime import explain_precision, resolve_precision
 from seq2seq.schedules import learning_rate
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.translator import TOKENIZER_FOLDER
@@ -195,7 +195,7 @@ class _Run:
         weights = sum(math.prod(each.shape) for each in self._model.named_weights().values())
         return (
             f"{weights:,} weights, {self._plan.steps_per_epoch} batches an epoch, "
-            f"precision {resolve_precision(self._config.precision)}, "
+            f"precision {explain_precision(self._config.precision)}, "
             f"from step {self.step:,} to {self.total_steps:,}"
         )
 

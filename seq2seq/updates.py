@@ -70,9 +70,7 @@ class Updater:
         self._accumulate_step = tf.function(self._on_replica(self._accumulate), signature)
         self._update_step = tf.function(self._on_replica(self._update), signature)
         # XLA makes one pass over each weight of what are a dozen passes otherwise.
-        self._apply_gradients = tf.function(
-            lambda gradients: self._optimizer.apply(gradients, self._weights), jit_compile=True
-        )
+        self._apply_gradients = tf.function(self._apply, jit_compile=True)
 
     def update(
         self, batches: Sequence[Batch], *, number: int, learning_rate: float
@@ -133,6 +131,9 @@ class Updater:
         gradients = [tf.convert_to_tensor(each) for each in tape.gradient(loss.total, variables)]
         return gradients, loss, tf.cast(tf.reduce_sum(target_lengths), tf.float32)
 
+    def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor) -> None:
+        self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
+
     def _accumulate(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
         gradients, loss, tokens = self._gradients(*batch_and_seed)
         for total, gradient in zip(self._sums, gradients, strict=True):
@@ -148,10 +149,9 @@ class Updater:
         norm = tf.linalg.global_norm(gradients) * scale
         scale *= self._config.gradient_norm / tf.maximum(norm, self._config.gradient_norm)
 
-        def apply() -> None:
-            self._apply_gradients([gradient * scale for gradient in gradients])
-
-        tf.cond(tf.math.is_finite(norm), apply, lambda: None)
+        tf.cond(
+            tf.math.is_finite(norm), lambda: self._apply_gradients(gradients, scale), lambda: None
+        )
         if self._sums:
             for total in self._sums:
                 total.assign(tf.zeros_like(total))

@@ -8,6 +8,7 @@ import pytest
 
 # Read when TensorFlow is first imported, which is after this file.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `start_tensorflow` has it
 
 # The same examples in every run; no time limit, which only a busy machine would miss.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

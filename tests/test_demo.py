@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from seq2seq.demo import DemoResult, demo_config, next_commands, render, run_dem
 from seq2seq.demo_corpus import write_corpus
 from seq2seq.errors import StorageError
 from seq2seq.evaluation import Score
+from seq2seq.training import train
 from seq2seq.translator import Hypothesis, Translation, Translator
 
 
@@ -188,3 +190,19 @@ def test_demo_translates_held_out_sentences_and_its_commands_work(tmp_path):
     metrics = (folder / "model" / "metrics.jsonl").read_bytes()
     assert typed(f"seq2seq demo --output {shlex.quote(str(folder))}") == printed
     assert (folder / "model" / "metrics.jsonl").read_bytes() == metrics
+
+
+@pytest.mark.slow
+def test_300_steps_on_the_demo_corpus_cost_the_same_loss_in_both_precisions(tmp_path):
+    write_corpus(tmp_path / "corpus")
+    config = demo_config(tmp_path)
+    training = config.training.model_copy(update={"max_steps": 300})
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        folder = tmp_path / precision
+        train(config.model_copy(update={"precision": precision, "training": training}), folder)
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        records = [json.loads(line) for line in lines]
+        last = [each["loss"] for each in records if each["split"] == "train"][-3:]
+        losses[precision] = sum(last) / len(last)  # nats a token over the last 60 steps
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)

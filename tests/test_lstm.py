@@ -223,6 +223,56 @@ def test_outputs_states_and_gradients_equal_stock_keras(masked: bool, reverse: b
         )
 
 
+@pytest.mark.parametrize("lengths", [None, UNEVEN], ids=["whole", "uneven"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_the_way_by_keras_equals_ours(lengths: tuple[int, ...] | None, reverse: bool) -> None:
+    """On a GPU Keras's LSTM computes the sequence; here without cuDNN, with the same weights."""
+    _check_way_by_keras(lengths, reverse, cudnn=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", [None, UNEVEN], ids=["whole", "uneven"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_the_way_by_cudnn_equals_ours(lengths: tuple[int, ...] | None, reverse: bool) -> None:
+    _check_way_by_keras(lengths, reverse, cudnn=True)
+
+
+def _check_way_by_keras(lengths: tuple[int, ...] | None, reverse: bool, *, cudnn: bool) -> None:
+    arrays = random_arrays()
+    arrays["outputs_factor"] *= (np.arange(T) < np.array(lengths or (T, T, T))[:, None])[..., None]
+    layer = loaded_layer(arrays, reverse=reverse)
+    inputs, state = tensor(arrays["inputs"]), initial_state(arrays)
+
+    @tf.function  # as training runs it
+    def gradients(inputs: tf.Tensor, state: LSTMState) -> list[tf.Tensor]:
+        weights = [weight.value for weight in (layer.kernel, layer.recurrent_kernel, layer.bias)]
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, *weights, *state])
+            sequence, final = layer._sequence_by_keras(
+                tf.transpose(inputs, [1, 2, 0]),
+                state,
+                tf.constant(lengths or (T, T, T)),
+                cudnn=cudnn,
+            )
+            total = (
+                tf.reduce_sum(tf.transpose(sequence, [2, 0, 1]) * tensor(arrays["outputs_factor"]))
+                + tf.reduce_sum(final.h * tensor(arrays["h_factor"]))
+                + tf.reduce_sum(final.c * tensor(arrays["c_factor"]))
+            )
+        return [total, *tape.gradient(total, [inputs, *weights, *state])]
+
+    total, *found = gradients(inputs, state)
+    assert float(total) == pytest.approx(
+        weighted_sum(arrays, lengths=lengths, reverse=reverse), rel=1e-4
+    )
+    expected = layer_gradients(arrays, lengths=lengths, reverse=reverse)
+    for name, gradient in zip(ARRAYS, found, strict=True):
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(
+            gradient, expected[name], rtol=1e-4, atol=1e-5 * scale, err_msg=name
+        )
+
+
 def test_a_stock_keras_layer_takes_our_initial_weights() -> None:
     ours, stock = LSTM(H), keras.layers.LSTM(H)
     ours.build((None, None, I))

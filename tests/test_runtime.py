@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from seq2seq import runtime
 from seq2seq.errors import UsageError
-from seq2seq.runtime import resolve_precision, start_tensorflow
+from seq2seq.runtime import explain_precision, resolve_precision, start_tensorflow
 
 
 def run_python(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -115,6 +115,8 @@ bugs\t\t: avx512_bf16
 
 
 def set_cpuinfo(text: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.delenv(name, raising=False)
     path = folder / "cpuinfo"
     if text is not None:
         path.write_text(text)
@@ -142,6 +144,40 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_it(
     assert resolve_precision("auto") == expected
     assert resolve_precision("float32") == "float32"
     assert resolve_precision("bfloat16") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", "float32"),
+        ("ONEDNN_MAX_CPU_ISA", "avx512_core", "float32"),
+        ("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI", "float32"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0", "float32"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "bfloat16"),
+        ("ONEDNN_MAX_CPU_ISA", "DEFAULT", "bfloat16"),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", "bfloat16"),
+    ],
+)
+def test_auto_heeds_what_the_environment_forbids_onednn(
+    variable: str, value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Devices([], monkeypatch)
+    set_cpuinfo(CPUINFO.format(flag=" amx_bf16"), tmp_path, monkeypatch)
+    monkeypatch.setenv(variable, value)
+    assert resolve_precision("auto") == expected
+
+
+def test_a_precision_is_explained_where_it_is_not_what_one_would_expect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Devices([], monkeypatch)
+    set_cpuinfo(CPUINFO.format(flag=" amx_bf16"), tmp_path, monkeypatch)
+    assert explain_precision("auto") == "bfloat16"
+    assert explain_precision("float32") == "float32"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert explain_precision("auto") == "float32 (no bfloat16 products on this machine)"
+    assert explain_precision("bfloat16") == "bfloat16 (no bfloat16 products on this machine: slow)"
+    assert explain_precision("float32") == "float32"
 
 
 def test_auto_is_bfloat16_on_a_gpu_that_is_not_hidden(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from seq2seq import loss, lstm
 from seq2seq.batches import Batch
 from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.dropout import dropout
@@ -332,6 +333,25 @@ def test_many_shapes_are_one_trace_and_masks_follow_the_number_of_the_batch() ->
         nll(pairs, 1, extra)
     assert nll(LEFT, 7) == first != other
     assert_unchanged(weights, weights_of(model))  # the learning rate was 0
+    assert updater._update_step.experimental_get_tracing_count() == 1
+
+
+def test_after_each_batch_size_was_seen_nothing_is_traced_or_compiled_again() -> None:
+    """Lengths may be new: what is compiled knows the number of sentences, not the time steps."""
+    model = real_model(dropout=0.5)
+    updater = updater_of(model)
+    compiled = (lstm._cell, lstm._cell_gradient, loss._softmax_gradient, updater._apply_gradients)
+
+    def traces() -> list[int]:
+        return [function.experimental_get_tracing_count() for function in compiled]
+
+    for number, pairs in enumerate([LEFT, RIGHT]):
+        updater.update([batch_of(pairs)], number=number, learning_rate=0.1)
+    warm = traces()
+    for number in range(2, 8):
+        pairs = (LEFT, RIGHT)[number % 2]
+        updater.update([batch_of(pairs, extra=number)], number=number, learning_rate=0.1)
+    assert traces() == warm
     assert updater._update_step.experimental_get_tracing_count() == 1
 
 

@@ -1,0 +1,88 @@
+"""The benchmarks run, on tiny sizes, and print what they promise; figures are not looked at."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+PEER = """
+import sys
+from pathlib import Path
+
+folder, precision, steps = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+source = (folder / "train.sp.en").read_text(encoding="utf-8").split("\\n")
+target = (folder / "train.sp.de").read_text(encoding="utf-8").split("\\n")
+assert len(source) == len(target) == 81 and precision == "f32" and steps == "2"
+pieces = set((folder / "vocab.txt").read_text(encoding="utf-8").split("\\n"))
+assert {piece for line in source + target for piece in line.split(" ")} <= pieces
+print("peer: 1,234.5 target tokens/s")
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, encoding="utf-8")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> list[str]:
+    """80 lines a side: at 8 sentences a batch, the three batches left out and those that count."""
+    words = ["ein", "hund", "rennt", "über", "die", "wiese", "und", "bellt", "laut"]
+    for name in ("source", "target"):
+        lines = [" ".join(words[row % 4 : 2 + row % 7]) or "hund" for row in range(80)]
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return [str(tmp_path / "source"), str(tmp_path / "target")]
+
+
+TINY = ["--steps=2", "--rounds=2", "--sentences=8", "--vocabulary=275", "--units=8"]
+FIGURE, RANGE = r"[\d,]+", r"[\d.]+ \([\d.]+ to [\d.]+\)"
+
+
+def test_training_speed_prints_ratios_memory_and_parts(text: list[str], tmp_path: Path) -> None:
+    (tmp_path / "peer.py").write_text(PEER, encoding="utf-8")
+    done = run(str(FOLDER / "training_speed.py"), *text, *TINY, "--peer", str(tmp_path / "peer.py"))
+    assert done.returncode == 0, done.stderr
+    for row in (
+        rf"ours +│ {FIGURE} +│ {FIGURE} to {FIGURE} +│ +│ {FIGURE} MB",
+        rf"stock Keras float32 +│ {FIGURE} +│ {FIGURE} to {FIGURE} +│ {RANGE} +│ {FIGURE} MB",
+        rf"peer f32 +│ 1,234 +│ 1,234 to 1,234 +│ {RANGE}",
+        *(rf"{part} +│ [\d.]+ +│ [\d.]+" for part in ("encoder", "decoder", "attention", "loss")),
+        r"optimizer +│ -?[\d.]+",
+        r"input, waiting for a batch +│ [\d.]+",
+        r"update +│ [\d.]+ +│ [\d.]+ +│ [\d,]+ +│ \d+%",
+    ):
+        assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+
+
+def test_a_peer_without_a_figure_ends_the_benchmark(text: list[str], tmp_path: Path) -> None:
+    (tmp_path / "peer.py").write_text("raise SystemExit('no torch here')", encoding="utf-8")
+    done = run(str(FOLDER / "training_speed.py"), *text, *TINY, "--peer", str(tmp_path / "peer.py"))
+    assert done.returncode == 1
+    assert "printed no figure\nno torch here" in done.stderr
+
+
+def test_text_that_is_not_there_is_one_line(text: list[str], tmp_path: Path) -> None:
+    done = run(str(FOLDER / "training_speed.py"), text[0], str(tmp_path / "missing"), *TINY)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*missing: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "systems"),
+    [("length", "3", ["ours", "stock Keras"]), ("corpus", "300", ["ours"])],
+)
+def test_scaling_writes_a_table_and_a_plot(
+    axis: str, value: str, systems: list[str], tmp_path: Path
+) -> None:
+    arguments = ["--axes", axis, "--values", value, "--steps", "1", "--output", str(tmp_path)]
+    done = run(str(FOLDER / "scaling.py"), *arguments)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "scaling.md").read_text(encoding="utf-8")
+    for system in systems:
+        assert re.search(
+            rf"^\| {axis} \| {value} \| {system} \| [\d,]+ \| .+ \| [\d,]+ \|$", table, re.M
+        )
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
