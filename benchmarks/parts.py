@@ -52,10 +52,8 @@ def measure_parts(
             ).total
         ),
     }
-    milliseconds = {
-        name: _milliseconds(_with_gradient(model, piece), batches) for name, piece in pieces.items()
-    }
-    milliseconds["update"] = _milliseconds(update, batches)
+    runs = {name: _with_gradient(model, piece) for name, piece in pieces.items()}
+    milliseconds = _milliseconds({**runs, "update": update}, batches)
     work = _gflop(model, batches)
     known = [Part(name, milliseconds[name], work[name]) for name in work]
     rest = milliseconds["gradient"] - sum(part.milliseconds for part in known)
@@ -160,15 +158,21 @@ def _loss(model: TranslationModel, batch: Any, label_smoothing: float) -> tf.Ten
     return cross_entropy(features, kernel, model.decoder.output_bias, labels, label_smoothing).total
 
 
-def _milliseconds(run: Callable[[Batch], object], batches: Sequence[Batch]) -> float:
-    """Of one call, the mean over the batches; the median of five passes after one to warm up."""
-    passes = []
+def _milliseconds(
+    runs: Mapping[str, Callable[[Batch], object]], batches: Sequence[Batch]
+) -> dict[str, float]:
+    """Of one call of each, the mean over the batches; the median of five passes after the first.
+
+    The passes of all take turns, so that all see the same state of the machine.
+    """
+    passes: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(6):
-        started = time.perf_counter()
-        for batch in batches:
-            run(batch)
-        passes.append((time.perf_counter() - started) / len(batches) * 1e3)
-    return median(passes[1:])
+        for name, run in runs.items():
+            started = time.perf_counter()
+            for batch in batches:
+                run(batch)
+            passes[name].append((time.perf_counter() - started) / len(batches) * 1e3)
+    return {name: median(values[1:]) for name, values in passes.items()}
 
 
 def _gflop(model: TranslationModel, batches: Sequence[Batch]) -> Mapping[str, float]:

@@ -29,7 +29,7 @@ JOINT_FILE, SOURCE_FILE, TARGET_FILE = "joint.model", "source.model", "target.mo
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 _SPACE = "\u2581"  # what SentencePiece writes for a space
 _RESERVED = "\u2585"  # SentencePiece leaves out a training sentence with this character in it
-_SAMPLE_SENTENCES = 1_000_000  # a model is trained on no more, which bounds memory
+_SAMPLE_SENTENCES = 200_000  # a model is trained on no more: SentencePiece takes some 2 KB for each
 # SentencePiece leaves out sentences over 4192 bytes; 1000 characters are 4000 bytes at most.
 _SENTENCE_CHARACTERS = 1000
 # Sums of floats depend on how the work is shared out, so this must not follow the machine.
@@ -205,7 +205,7 @@ def train_tokenizers(pairs: Iterable[Pair], options: TokenizerConfig) -> Tokeniz
     """New tokenizers for the two sides of `pairs`: one model of both if `options.joint`.
 
     Equal pairs and options give equal models. `pairs` is read once, to its end, and no more of it
-    than a sample of a million sentences a model is held.
+    than a sample of 200,000 sentences a model is held.
 
     Raises:
         UsageError: No model with these options can be made of the text.
