@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import re
@@ -194,15 +195,17 @@ def test_demo_translates_held_out_sentences_and_its_commands_work(tmp_path):
 
 @pytest.mark.slow
 def test_300_steps_on_the_demo_corpus_cost_the_same_loss_in_both_precisions(tmp_path):
+    """The mean of three seeds: one run alone is up to 3 % off either way, seeds differ by 40 %."""
     write_corpus(tmp_path / "corpus")
     config = demo_config(tmp_path)
     training = config.training.model_copy(update={"max_steps": 300})
-    losses = {}
-    for precision in ("float32", "bfloat16"):
-        folder = tmp_path / precision
-        train(config.model_copy(update={"precision": precision, "training": training}), folder)
+    losses = {"float32": 0.0, "bfloat16": 0.0}
+    for precision, seed in itertools.product(losses, (1, 2, 3)):
+        folder = tmp_path / f"{precision}-{seed}"
+        changes = {"precision": precision, "seed": seed, "training": training}
+        train(config.model_copy(update=changes), folder)
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
         records = [json.loads(line) for line in lines]
         last = [each["loss"] for each in records if each["split"] == "train"][-3:]
-        losses[precision] = sum(last) / len(last)  # nats a token over the last 60 steps
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+        losses[precision] += sum(last) / len(last)  # nats a token over the last 60 steps
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
