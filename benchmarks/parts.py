@@ -31,7 +31,7 @@ def measure_parts(
     label_smoothing: float,
     bos_id: int,
 ) -> list[Part]:
-    """The parts of the mean update over `batches`; the last one is the whole.
+    """The parts of the mean update over `batches`, of a model with attention; last the whole.
 
     "rest of the gradient" is what embeddings, dropout and bridge take and what it costs to put the
     parts together: the whole gradient less the parts. "optimizer" is the update less the gradient.
@@ -136,8 +136,6 @@ def _decode(model: TranslationModel, embedded: tf.Tensor) -> tf.Tensor:
 
 def _attend(model: TranslationModel, batch: Any) -> tf.Tensor:
     attention = model.decoder.attention
-    if attention is None:
-        return tf.zeros([])
     # Any vectors will do; they depend on weights so that the gradient goes all the way.
     values = tf.gather(attention.combine_kernel[: model.encoder.width], batch.source % 8)
     values = tf.tile(values, [1, 1, -(-model.encoder.width // values.shape[-1])])
@@ -194,10 +192,9 @@ def _gflop(model: TranslationModel, batches: Sequence[Batch]) -> Mapping[str, fl
         tokens = int(batch.target_lengths.sum())
         totals["encoder"] += rows * source * encoder
         totals["decoder"] += rows * target * decoder
-        if config.attention != "none":
-            totals["attention"] += 2 * rows * source * width * units
-            totals["attention"] += 2 * rows * target * source * (units + width)
-            totals["attention"] += 2 * tokens * (units + width) * features
+        totals["attention"] += 2 * rows * source * width * units
+        totals["attention"] += 2 * rows * target * source * (units + width)
+        totals["attention"] += 2 * tokens * (units + width) * features
         totals["loss"] += 2 * tokens * features * vocabulary
     return {name: 3 * flop / len(batches) / 1e9 for name, flop in totals.items()}
 
