@@ -136,6 +136,7 @@ def _decode(model: TranslationModel, embedded: tf.Tensor) -> tf.Tensor:
 
 def _attend(model: TranslationModel, batch: Any) -> tf.Tensor:
     attention = model.decoder.attention
+    assert attention is not None
     # Any vectors will do; they depend on weights so that the gradient goes all the way.
     values = tf.gather(attention.combine_kernel[: model.encoder.width], batch.source % 8)
     values = tf.tile(values, [1, 1, -(-model.encoder.width // values.shape[-1])])
