@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from seq2seq.layers import ExplicitLayer, sub_seed
 
+_LEAST_ATTENTION = 1e-30  # of a position that was never looked at: its logarithm is finite
+
 
 class Memory(NamedTuple):
     """N source sentences as attention reads them; projected once, used at every step.
@@ -81,9 +83,42 @@ class LuongAttention(ExplicitLayer):
         weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))
         return weights, tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
 
+    def weights_and_contexts_of_rows(
+        self, queries: tf.Tensor, memory: Memory
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The weights `[N, S]` (float32) and contexts `[N, D]` of one query `[N, H]` a row.
+
+        The memory may have fewer rows, B: then N / B queries in a row are of one sentence.
+        """
+        rows, sentences = tf.shape(queries)[0], tf.shape(memory.lengths)[0]
+        rows_each = rows // tf.maximum(sentences, 1)
+        queries = tf.reshape(queries, [sentences, rows_each, self.units])
+        weights, context = self.weights_and_context(queries, memory)
+        weights = tf.reshape(weights, [rows, tf.shape(memory.keys)[1]])
+        return weights, tf.reshape(context, [rows, self.memory_size])
+
     def combine(self, queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
         """The attentional vectors `[..., F]` of queries `[..., H]` and contexts `[..., D]`."""
         joined = tf.concat([queries, context], -1)
         kernel = tf.cast(self.combine_kernel, self.compute_dtype)
         product = tf.tensordot(joined, kernel, 1)
         return tf.tanh(product + tf.cast(self.combine_bias, self.compute_dtype))
+
+
+def coverage_score(
+    attended: tf.Tensor, lengths: tf.Tensor, penalty: tf.Tensor | float
+) -> tf.Tensor:
+    """`penalty` * sum over the source of log min(attended, 1) (Wu et al. 2016, sec. 7, eq. 14).
+
+    Args:
+        attended: The attention each source position has had in all steps together, `[N, S]`.
+        lengths: Real positions of the source, `[B]` int32: N / B rows in a row have each.
+        penalty: beta there; 0 makes every score 0.
+
+    Returns:
+        `[N]`, at most 0: what a hypothesis loses for source positions that it did not look at.
+    """
+    rows_each = tf.shape(attended)[0] // tf.maximum(tf.shape(lengths)[0], 1)
+    real = tf.sequence_mask(tf.repeat(lengths, rows_each), tf.shape(attended)[1])
+    logs = tf.math.log(tf.clip_by_value(attended, _LEAST_ATTENTION, 1.0))
+    return penalty * tf.reduce_sum(tf.where(real, logs, 0.0), axis=1)

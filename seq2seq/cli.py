@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -21,8 +20,10 @@ import typer
 from seq2seq.config import load_config, load_model_config
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
 from seq2seq.lines import one_line, read_lines, unreadable
+from seq2seq.search_options import Options, Sampling, search_options
 from seq2seq.streams import LineInput, check_new, opened_output, standard_output
-from seq2seq.translator import Sampling, Translation, Translator, search_options
+from seq2seq.translation import Hypothesis, Translation, pharaoh
+from seq2seq.translator import Translator
 
 _STDIN = 0
 _PROGRESS_SECONDS = 30.0  # between lines of progress where there is no terminal
@@ -32,6 +33,7 @@ _UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
 _JSON_ESCAPES = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 Device = Literal["auto", "cpu", "gpu"]
+Unit = Literal["pieces", "words"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -132,11 +134,44 @@ def translate(
         float | None,
         typer.Option(help="Higher favours longer translations.", show_default="the model's"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Sentences at a time.")] = 64,
+    length_formula: Annotated[
+        Literal["gnmt", "power"],
+        typer.Option(help="Divide by ((5 + length) / 6) ** penalty, or by length ** penalty."),
+    ] = "gnmt",
+    coverage_penalty: Annotated[
+        float, typer.Option(help="Higher leaves less of the source out; needs attention.")
+    ] = 0.0,
+    min_length: Annotated[int, typer.Option(help="Fewest pieces of a translation.")] = 0,
     max_length: Annotated[
         int | None,
         typer.Option(help="Most pieces of a translation.", show_default="grows with the source"),
     ] = None,
+    min_length_ratio: Annotated[
+        float, typer.Option(help="Fewest pieces for each piece of the source.")
+    ] = 0.0,
+    max_length_ratio: Annotated[
+        float | None,
+        typer.Option(help="Most pieces for each of the source.", show_default="the model's"),
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int, typer.Option(help="Never the same N pieces in a row twice; 0 allows it.")
+    ] = 0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 makes pieces said before less likely.")
+    ] = 1.0,
+    ban: Annotated[
+        list[str] | None, typer.Option(metavar="PIECE", help="Never say this piece; repeatable.")
+    ] = None,
+    prefix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What each translation begins with, a line for each."),
+    ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MODEL", help="Average probabilities with this model; repeatable."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Most sentences at a time.")] = 64,
+    batch_tokens: Annotated[int, typer.Option(help="Most source pieces at a time.")] = 4096,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw translations at random instead of searching.")
     ] = False,
@@ -154,36 +189,58 @@ def translate(
     ] = None,
     output_format: Annotated[
         Literal["text", "jsonl"],
-        typer.Option("--format", help="jsonl has scores and pieces, an object a line."),
+        typer.Option(
+            "--format", help="jsonl has scores, pieces, attention and alignment, an object a line."
+        ),
     ] = "text",
+    alignment: Annotated[
+        Literal["pieces", "words"] | None,
+        typer.Option(
+            help="What i-j pairs of source and translation count; added to text after |||.",
+            show_default="pieces in jsonl, none in text",
+        ),
+    ] = None,
 ) -> None:
     """Translate line by line: one line in, one line out, in order."""
-    settings: dict[str, Any] = {
+    settings: Options = {
         "beam_size": beam_size,
         "n_best": n_best,
         "length_penalty": length_penalty,
-        "batch_size": batch_size,
+        "length_formula": length_formula,
+        "coverage_penalty": coverage_penalty,
+        "min_length": min_length,
         "max_length": max_length,
+        "min_length_ratio": min_length_ratio,
+        "max_length_ratio": max_length_ratio,
+        "no_repeat_ngram": no_repeat_ngram,
+        "repetition_penalty": repetition_penalty,
+        "banned": ban or (),
+        "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
+        "details": output_format == "jsonl" or alignment is not None,
         "sampling": _sampling(
             {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed},
             wanted=sample,
         ),
     }
     # Checked before the seconds that loading a model takes.
-    search_options(load_model_config(model).decoding, **settings)
+    config = load_model_config(model)
+    search_options(config.decoding, **settings)
+    if alignment is not None and config.model.attention == "none":
+        raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     _check_files(source, output)
     with opened_output(output) as stream:
-        translator = Translator.load(model)
+        translator = Translator.load(model, ensemble=ensemble or ())
         summary = _Summary()
         for number, translation in enumerate(
-            summary.watch(_translations(translator, source, settings))
+            summary.watch(_translations(translator, source, prefix, settings))
         ):
             if output_format == "jsonl":
-                stream.write(_json_line(translation))
+                stream.write(_json_line(translation, alignment or "pieces"))
             elif n_best > 1:
-                stream.write(_n_best_lines(number, translation))
+                stream.write(_n_best_lines(number, translation, alignment))
             else:
-                stream.write(translation.text + "\n")
+                stream.write(translation.text + _aligned(translation.hypotheses[0], alignment))
     summary.report()
 
 
@@ -309,12 +366,15 @@ def _lines(source: str) -> Iterator[str]:
 
 
 def _translations(
-    translator: Translator, source: str, settings: dict[str, Any]
+    translator: Translator, source: str, prefix: Path | None, settings: Options
 ) -> Iterator[Translation]:
+    prefixes = read_lines(prefix) if prefix else None
     if source != "-":
-        return translator.translate_iter(read_lines(Path(source)), **settings)
+        return translator.translate_iter(read_lines(Path(source)), prefixes=prefixes, **settings)
     stdin = LineInput(_STDIN)
-    return translator.translate_iter(stdin.lines(), ready=stdin.line_ready, **settings)
+    return translator.translate_iter(
+        stdin.lines(), prefixes=prefixes, ready=stdin.line_ready, **settings
+    )
 
 
 def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
@@ -326,21 +386,49 @@ def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
     return hypotheses
 
 
-def _json_line(translation: Translation) -> str:
+def _json_line(translation: Translation, unit: Unit) -> str:
     record = {
         "source": translation.source,
         "source_truncated": translation.source_truncated,
-        "hypotheses": [asdict(hypothesis) for hypothesis in translation.hypotheses],
+        "source_pieces": translation.details.source[:-1],
+        "hypotheses": [_json_object(hypothesis, unit) for hypothesis in translation.hypotheses],
     }
     return json.dumps(record, ensure_ascii=False).translate(_JSON_ESCAPES) + "\n"
 
 
-def _n_best_lines(number: int, translation: Translation) -> str:
+def _json_object(hypothesis: Hypothesis, unit: Unit) -> dict[str, Any]:
+    """All that is known of a hypothesis; rows of the attention are pieces, then the end."""
+    details = hypothesis.details
+    attention = details.attention
+    return {
+        "text": hypothesis.text,
+        "score": hypothesis.score,
+        "log_prob": hypothesis.log_prob,
+        "pieces": hypothesis.pieces,
+        "truncated": hypothesis.truncated,
+        "duplicate": hypothesis.duplicate,
+        "piece_log_probs": [round(each, 6) for each in details.log_probs],
+        "alignment": details.word_alignment if unit == "words" else details.alignment,
+        "attention": None if attention is None else attention.astype(float).round(4).tolist(),
+    }
+
+
+def _n_best_lines(number: int, translation: Translation, unit: Unit | None) -> str:
     """The n-best format of Moses, which reranking tools read."""
     return "".join(
-        f"{number} ||| {each.text} ||| LogProb= {each.log_prob:.6f} ||| {each.score:.6f}\n"
+        f"{number} ||| {each.text} ||| LogProb= {each.log_prob:.6f} ||| {each.score:.6f}"
+        + _aligned(each, unit)
         for each in translation.hypotheses
     )
+
+
+def _aligned(hypothesis: Hypothesis, unit: Unit | None) -> str:
+    """What follows a translation on its line."""
+    if unit is None:
+        return "\n"
+    details = hypothesis.details
+    pairs = details.word_alignment if unit == "words" else details.alignment
+    return f" ||| {pharaoh(pairs or ())}\n"
 
 
 class _Summary:

@@ -155,8 +155,15 @@ class Decoder(ExplicitLayer):
         Returns:
             Logits `[B, T, V]` float32, and the state after the last id.
         """
-        hidden, context, state = self._read(ids, state, memory, None)
-        return self.project(self._features(hidden, context)), state
+        logits, _, state = self.attend(ids, state, memory)
+        return logits, state
+
+    def attend(
+        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+    ) -> tuple[tf.Tensor, Any, DecoderState]:
+        """`call`, with the attention weights `[B, T, S]` float32 (() without attention) between."""
+        hidden, weights, context, state = self._read(ids, state, memory, None)
+        return self.project(self._features(hidden, context)), weights, state
 
     def token_features(
         self,
@@ -178,7 +185,7 @@ class Decoder(ExplicitLayer):
         Returns:
             `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`.
         """
-        hidden, context, _ = self._read(ids, state, memory, dropout_seed)
+        hidden, _, context, _ = self._read(ids, state, memory, dropout_seed)
         hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
         return dropout(
             self._features(hidden, context), self.dropout, fold_in(dropout_seed, "features")
@@ -193,26 +200,59 @@ class Decoder(ExplicitLayer):
     def stepper(self) -> Step:
         """The step of a search: (ids `[N]`, state, memory) to (logits `[N, V]` float32, state).
 
-        Weights are laid out once, here, for all the steps the function will make.
+        Weights are laid out once, here, for all the steps the function will make. The memory may
+        have fewer rows than N, see `LuongAttention.weights_and_contexts_of_rows`.
         """
-        steps = [layer.stepper() for layer in self.stack]
-        kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
+        read = self._reader()
 
         def step(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
         ) -> tuple[tf.Tensor, DecoderState]:
-            hidden, states = embed(ids, self.embedding, self.compute_dtype), []
+            logits, state, _ = read(ids, state, memory)
+            return logits, state
+
+        return step
+
+    def attending_stepper(self) -> Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any]]:
+        """`stepper`, but its state is (state, attended `[N, S]`).
+
+        `attended` is the attention that each position of the memory has had so far; it begins at 0.
+
+        Raises:
+            UsageError: The decoder has no attention.
+        """
+        if self.attention is None:
+            raise UsageError("coverage penalty: the model has no attention (model.attention)")
+        read = self._reader()
+
+        def step(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
+            logits, after, weights = read(ids, state[0], memory)
+            return logits, (after, state[1] + weights)
+
+        return step
+
+    def _reader(self) -> Callable[..., tuple[tf.Tensor, DecoderState, Any]]:
+        """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
+        steps = [layer.stepper() for layer in self.stack]
+        kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
+        embedding = tf.convert_to_tensor(self.embedding)
+        bias = tf.convert_to_tensor(self.output_bias)
+
+        def read(
+            ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
+        ) -> tuple[tf.Tensor, DecoderState, Any]:
+            hidden, states = embed(ids, embedding, self.compute_dtype), []
             for layer_step, layer_state in zip(steps, state, strict=True):
                 states.append(layer_step(hidden, layer_state))
                 hidden = states[-1].h
             context: Any = ()
+            weights: Any = ()
             if self.attention is not None:
-                _, context = self.attention.weights_and_context(hidden[:, None], memory)
-                context = context[:, 0]
+                weights, context = self.attention.weights_and_contexts_of_rows(hidden, memory)
             logits = tf.matmul(self._features(hidden, context), kernel)
-            return tf.cast(logits, tf.float32) + self.output_bias, tuple(states)
+            return tf.cast(logits, tf.float32) + bias, tuple(states), weights
 
-        return step
+        return read
 
     def step(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
@@ -226,8 +266,11 @@ class Decoder(ExplicitLayer):
         state: DecoderState,
         memory: DecoderMemory,
         dropout_seed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, Any, DecoderState]:
-        """The top layer's h `[B, T, H]`, its context `[B, T, D]` or (), and the final state."""
+    ) -> tuple[tf.Tensor, Any, Any, DecoderState]:
+        """The top layer's h `[B, T, H]`, attention weights, contexts `[B, T, D]`, final state.
+
+        Without attention there are no weights and contexts, but ().
+        """
         sequence = embed(ids, self.embedding, self.compute_dtype)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []
@@ -236,10 +279,11 @@ class Decoder(ExplicitLayer):
             sequence, layer_state = layer.sequence(sequence, layer_state)
             states.append(layer_state)
         hidden = tf.transpose(sequence, [2, 0, 1])
+        weights: Any = ()
         context: Any = ()
         if self.attention is not None:
-            _, context = self.attention.weights_and_context(hidden, memory)
-        return hidden, context, tuple(states)
+            weights, context = self.attention.weights_and_context(hidden, memory)
+        return hidden, weights, context, tuple(states)
 
     def _features(self, hidden: tf.Tensor, context: Any) -> tf.Tensor:
         """What the output projection sees, `[..., F]`."""

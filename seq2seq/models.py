@@ -1,6 +1,6 @@
 """The translation model: embeddings, encoder, bridge and decoder. It knows ids, not text."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -174,6 +174,10 @@ class TranslationModel(ExplicitLayer):
         """The decoder's step, its weights laid out for many steps; see `Decoder.stepper`."""
         return self.decoder.stepper()
 
+    def attending_stepper(self) -> Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any]]:
+        """See `Decoder.attending_stepper`."""
+        return self.decoder.attending_stepper()
+
     def step(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
     ) -> tuple[tf.Tensor, DecoderState]:
@@ -184,8 +188,15 @@ class TranslationModel(ExplicitLayer):
         self, source: tf.Tensor, source_lengths: tf.Tensor, target_input: tf.Tensor
     ) -> tf.Tensor:
         """Teacher forcing: logits `[B, T, V]` float32 after each id of `target_input` `[B, T]`."""
+        return self.attend(source, source_lengths, target_input)[0]
+
+    def attend(
+        self, source: tf.Tensor, source_lengths: tf.Tensor, target_input: tf.Tensor
+    ) -> tuple[tf.Tensor, Any]:
+        """`logits`, and where the decoder looked: `[B, T, S]` float32; () without attention."""
         state, memory = self.begin(source, source_lengths)
-        return self.decoder(target_input, state, memory)[0]
+        logits, weights, _ = self.decoder.attend(target_input, state, memory)
+        return logits, weights
 
     def loss(
         self,

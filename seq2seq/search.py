@@ -2,13 +2,15 @@
 
 A search knows a callable, not a model: whatever turns last ids and a state into logits and the
 next state can be searched. All searches are `tf.while_loop`s: they run eagerly and inside a
-`tf.function`, with any batch size, and end as soon as every sentence is done. What a sentence gets
-does not depend on the others in its batch, beyond what the step itself rounds otherwise.
+`tf.function`, with any batch size. Sentences that are done leave the batch, and the search ends
+when there are none left. What a sentence gets does not depend on the others in its batch, beyond
+what the step itself rounds otherwise.
 
-Shapes: B sentences, K hypotheses of each, N rows (B, or in beam search B * K: beam k of sentence b
-is row b * K + k), V vocabulary, T longest hypothesis, C candidates.
+Shapes: B sentences, K hypotheses of each, N rows (B times the hypotheses a sentence has in the
+beam: beam k of sentence b is row b * K + k), V vocabulary, T longest hypothesis, C candidates.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -16,18 +18,43 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from seq2seq.errors import UsageError
+from seq2seq.limits import (
+    FREE,
+    Limits,
+    forced_ids,
+    may_not_follow,
+    penalised,
+    per_sentence,
+    without_repeated_ngrams,
+)
+from seq2seq.selection import as_uint64, at_most, draw_nucleus, mix, size_of, top_k, without
+
+__all__ = [
+    "Hypotheses",
+    "Limits",
+    "Start",
+    "Step",
+    "averaged",
+    "beam_search",
+    "greedy_search",
+    "ranking_score",
+    "sample",
+]
 
 State = Any  # any structure of tensors that tf.nest knows; absent parts are ()
 Memory = Any
 
-_BLOCK = 32  # columns of a block in `_top_k` and `_draw`; from 16 to 64 all are about as fast
+_ROWS_KEPT = 8  # a batch shrinks to multiples of this, so that a step meets few different sizes
+_FEW = 16  # forbidden ids that may still stand among the best of each row, and are left out there
 
 
 class Step(Protocol):
     """One decoding step of any model.
 
-    Every leaf of state and memory has N on axis 0; the state keeps its structure, dtypes and
-    shapes. Memory is what never changes while decoding, as an encoder's outputs.
+    Every leaf of state and memory has N on axis 0; the state keeps its structure, dtypes and the
+    shape of its rows. Memory is what never changes while decoding, as an encoder's outputs. N
+    changes from step to step: a beam begins with one hypothesis a sentence, and sentences that are
+    done leave.
     """
 
     def __call__(self, ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State]:
@@ -49,22 +76,6 @@ class Start(NamedTuple):
     memory: Memory = ()
 
 
-class Limits(NamedTuple):
-    """Where decoding ends and what it may not say.
-
-    Attributes:
-        end_id: The id that completes a hypothesis.
-        max_length: Most ids of each sentence's hypotheses, end id counted: `[B]` int32, or one
-            number for all. A hypothesis of this length is complete without an end id.
-        forbidden_ids: Ids that are never chosen. With the end id among them every hypothesis has
-            `max_length` ids.
-    """
-
-    end_id: int
-    max_length: tf.Tensor | int
-    forbidden_ids: tuple[int, ...] = ()
-
-
 class Hypotheses(NamedTuple):
     """Complete hypotheses, best first; K = 1 from greedy search and sampling.
 
@@ -77,22 +88,15 @@ class Hypotheses(NamedTuple):
         ids: `[B, K, T]` int32, filled up with the end id.
         lengths: `[B, K]` int32, end id counted.
         log_probs: `[B, K]`, sum of the model's log-probabilities (softmax over all V) of the ids,
-            end id included. Nothing else enters: no length penalty, temperature or forbidden id.
+            end id included. Nothing else enters: no penalty, temperature or forbidden id.
+        scores: `[B, K]`, what hypotheses are ranked by: `log_probs`, or what the penalties asked
+            for make of them.
     """
 
     ids: tf.Tensor
     lengths: tf.Tensor
     log_probs: tf.Tensor
-
-
-class _Choice(NamedTuple):
-    """The id that each row goes on with `[N]` int32, and its log-probability `[N]`."""
-
-    ids: tf.Tensor
-    log_probs: tf.Tensor
-
-
-_Pick = Callable[[tf.Tensor, tf.Tensor], _Choice]  # (logits [N, V], position []) -> choice
+    scores: tf.Tensor
 
 
 def greedy_search(step: Step, start: Start, limits: Limits) -> Hypotheses:
@@ -101,16 +105,16 @@ def greedy_search(step: Step, start: Start, limits: Limits) -> Hypotheses:
     Args:
         step: One decoding step.
         start: First ids `[B]` int32, state and memory of each sentence.
-        limits: End id, most ids of a hypothesis, forbidden ids.
+        limits: End id, lengths, what may and must be said.
+
+    Raises:
+        UsageError: A limit is out of range.
     """
 
-    def pick(logits: tf.Tensor, _: tf.Tensor) -> _Choice:
-        best = _best_log_probs(logits, 1, forbidden_ids=limits.forbidden_ids)
-        first = tf.argmax(best.scores, axis=1, output_type=tf.int32)
-        return _Choice(
-            ids=tf.gather(best.ids, first, batch_dims=1),
-            log_probs=tf.gather(best.scores, first, batch_dims=1),
-        )
+    def pick(logits: tf.Tensor, at: _Position) -> _Choices:
+        best = _best(logits, 1, at)
+        first = tf.argmax(best.scores, axis=1, output_type=tf.int32)[:, None]
+        return _Choices(*(tf.gather(part, first, batch_dims=1) for part in best))
 
     return _follow(step, start, limits=limits, pick=pick)
 
@@ -134,7 +138,7 @@ def sample(
     Args:
         step: One decoding step.
         start: First ids `[B]` int32, state and memory of each sentence.
-        limits: End id, most ids of a hypothesis, forbidden ids.
+        limits: End id, lengths, what may and must be said.
         seed: Any integer; the same in every batch of one run.
         temperature: Divides the logits: near 0 almost greedy, 1 the model's own distribution.
         top_k: Draw from the `top_k` most likely ids; 0 draws from all.
@@ -143,29 +147,25 @@ def sample(
         rows: The number of each sentence `[B]` integer in the whole input; 0 to B - 1 if left out.
 
     Raises:
-        UsageError: `temperature`, `top_k` or `top_p` is out of range.
+        UsageError: `temperature`, `top_k`, `top_p` or a limit is out of range.
     """
     _require(temperature, "temperature", "a finite number above 0", lambda x: 0 < x < math.inf)
     _require(top_k, "top_k", "0 (all ids) or more", lambda x: x >= 0)
     _require(top_p, "top_p", "a number above 0 and at most 1", lambda x: 0 < x <= 1)
     rows = tf.range(tf.size(start.ids)) if rows is None else rows
-    row_keys = _mix(_mix(_as_uint64(seed)) ^ _as_uint64(rows))  # [B]
 
-    def pick(logits: tf.Tensor, position: tf.Tensor) -> _Choice:
-        allowed = _without(logits, limits.forbidden_ids)
-        best = _top_k(allowed, top_k) if top_k else _Best(allowed, ids=None)
-        top = tf.reduce_max(best.scores, axis=1, keepdims=True)
-        columns = _draw_nucleus(
-            tf.exp((best.scores - top) / temperature),
-            keys=_mix(row_keys ^ _as_uint64(position)),
+    def pick(logits: tf.Tensor, at: _Position) -> _Choices:
+        return _drawn(
+            logits,
+            at,
+            keys=mix(at.given.keys ^ as_uint64(at.length)),
+            temperature=temperature,
+            count=top_k,
             top_p=top_p,
         )
-        ids = columns if best.ids is None else tf.gather(best.ids, columns, batch_dims=1)
-        log_sums = tf.reduce_logsumexp(logits, axis=1)
-        log_probs = tf.gather(allowed, ids, batch_dims=1) - log_sums
-        return _Choice(ids, tf.where(tf.math.is_finite(log_sums), log_probs, math.nan))
 
-    return _follow(step, start, limits=limits, pick=pick)
+    keys = mix(mix(as_uint64(seed)) ^ as_uint64(rows))  # [B]
+    return _follow(step, start, limits=limits, pick=pick, keys=keys)
 
 
 def beam_search(
@@ -175,7 +175,10 @@ def beam_search(
     *,
     beam_size: int,
     length_penalty: tf.Tensor | float,
+    length_formula: str = "gnmt",
     n_best: int | None = None,
+    completion_score: Callable[[State, Memory], tf.Tensor] | None = None,
+    repeat_memory: bool = True,
 ) -> Hypotheses:
     """The best hypotheses of each sentence that a beam of `beam_size` finds, best first.
 
@@ -188,46 +191,77 @@ def beam_search(
     Args:
         step: One decoding step.
         start: First ids `[B]` int32, state and memory of each sentence.
-        limits: End id, most ids of a hypothesis, forbidden ids.
+        limits: End id, lengths, what may and must be said.
         beam_size: Live hypotheses of each sentence.
         length_penalty: 0 ranks by log-probability; above 0 favours longer hypotheses.
+        length_formula: "gnmt" or "power", see `ranking_score`.
         n_best: How many to return, `beam_size` if left out. The first ones are the same for any
             `n_best`, and the fewer the sooner: only what can still be among them is followed.
+        completion_score: What is added to the score of a hypothesis that has just become complete:
+            `[N]`, at most 0, from the state after the step that said its last id, and the memory.
+        repeat_memory: The step is given each sentence's memory once for every row. If false, once
+            in all, `[B, ...]`: less to read, for a step that knows that its N rows are N / B for
+            each of B sentences, in order.
 
     Returns:
         Hypotheses with K = `n_best`.
 
     Raises:
-        UsageError: `beam_size`, `n_best` or `length_penalty` is out of range.
+        UsageError: `beam_size`, `n_best`, `length_penalty` or a limit is out of range.
     """
     n_best = beam_size if n_best is None else n_best
     _require(beam_size, "beam_size", "1 or more", lambda x: x >= 1)
     _require(n_best, "n_best", f"1 to {beam_size} (beam_size)", lambda x: 1 <= x <= beam_size)
     _require(length_penalty, "length_penalty", "0 or more", lambda x: x >= 0)
-    limits = _per_sentence(limits, start)
-    memory = _repeat_rows(start.memory, beam_size)
+    _require(length_formula, "length_formula", "gnmt or power", lambda x: x in ("gnmt", "power"))
 
-    def advance(beams: _Beams) -> tuple[_Beams]:
-        logits, state = step(tf.reshape(beams.live.ids, [-1]), beams.state, memory)
-        after = _advance_beams(
+    def rank(scores: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return ranking_score(scores, lengths, length_penalty, length_formula)
+
+    def advance(length: tf.Tensor, beams: _Beams, given: _Given) -> _Beams:
+        live = beams.live
+        logits, state = step(tf.reshape(live.ids, [-1]), beams.state, given.memory)
+        said = tf.reshape(live.sequences, [-1, tf.shape(live.sequences)[2]])
+        at = _Position(length, said, given, limits)
+        bonus: Any = ()
+        if completion_score is not None:
+            bonus = tf.reshape(completion_score(state, given.memory), [-1, live.ids.shape[1]])
+        return _advance_beams(
             beams._replace(state=state),
-            _candidates(logits, beams.live, limits=limits),
-            limits=limits,
-            length_penalty=length_penalty,
+            _candidates(logits, live, at, beam_size=beam_size),
+            at,
+            beam_size=beam_size,
+            rank=rank,
+            bonus=bonus,
         )
-        return (_with_shapes_of(beams, after),)
 
-    first = _first_beams(start, limits, beam_size=beam_size, n_best=n_best)
-    (beams,) = tf.while_loop(lambda beams: tf.reduce_any(~beams.done), advance, (first,))
-    finished = beams.finished
-    log_probs = tf.where(beams.failed[:, None], math.nan, finished.log_probs)
+    given = _given(start, limits)
+    # The first step has one hypothesis of each sentence: `beam_size` of them would all be alike.
+    beams = advance(tf.constant(0), _first_beams(start, given, n_best=n_best), given)
+    if repeat_memory:
+        given = given._replace(memory=_repeat_rows(given.memory, beam_size))
+    finished, failed = _until_done(
+        advance,
+        beams,
+        given,
+        length=tf.constant(1),
+        done=lambda beams: beams.done,
+        outcome=lambda beams: (beams.finished, beams.failed),
+    )
     return _hypotheses(
-        finished.sequences, finished.lengths, log_probs=log_probs, end_id=limits.end_id
+        finished.sequences,
+        finished.lengths,
+        log_probs=tf.where(failed[:, None], math.nan, finished.log_probs),
+        scores=finished.scores,
+        end_id=limits.end_id,
     )
 
 
 def ranking_score(
-    log_probs: tf.Tensor, lengths: tf.Tensor, length_penalty: tf.Tensor | float
+    log_probs: tf.Tensor,
+    lengths: tf.Tensor,
+    length_penalty: tf.Tensor | float,
+    length_formula: str = "gnmt",
 ) -> tf.Tensor:
     """`log_probs` divided by ((5 + length) / 6) ** length_penalty (Wu et al. 2016, sec. 7, eq. 14).
 
@@ -235,95 +269,175 @@ def ranking_score(
         log_probs: Log-probabilities, any shape.
         lengths: Integers that broadcast against them, end id counted.
         length_penalty: The exponent, alpha there; 0 leaves `log_probs` as they are.
+        length_formula: "gnmt" for the above; "power" divides by length ** length_penalty, so that
+            1 ranks by the mean log-probability of an id.
     """
-    return log_probs / ((5.0 + tf.cast(lengths, tf.float32)) / 6.0) ** length_penalty
+    lengths = tf.cast(lengths, tf.float32)
+    base = (5.0 + lengths) / 6.0 if length_formula == "gnmt" else tf.maximum(lengths, 1.0)
+    return log_probs / base**length_penalty
+
+
+def averaged(steps: Sequence[Step]) -> Step:
+    """The step of an ensemble: its probabilities are the mean of those of all `steps`.
+
+    Its state and memory are tuples of theirs; its logits are log-probabilities.
+    """
+
+    def step(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State]:
+        found = [each(ids, *parts) for each, *parts in zip(steps, state, memory, strict=True)]
+        log_probs = [tf.nn.log_softmax(tf.cast(logits, tf.float32)) for logits, _ in found]
+        mean = tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - math.log(len(steps))
+        return mean, tuple(after for _, after in found)
+
+    return step
+
+
+class _Given(NamedTuple):
+    """What decoding does not change, of the sentences that are still in the batch.
+
+    Attributes:
+        memory: What every step is given.
+        max_length: `[B]` int32.
+        min_length: `[B]` int32, or ().
+        prefix: `[B, P]` int32, or ().
+        keys: Of random draws `[B]` uint64, or ().
+    """
+
+    memory: Memory
+    max_length: tf.Tensor
+    min_length: Any
+    prefix: Any
+    keys: Any
+
+
+class _Position:
+    """Where the hypotheses of a batch stand: how long they are and what they have said."""
+
+    def __init__(self, length: tf.Tensor, said: tf.Tensor, given: _Given, limits: Limits) -> None:
+        """
+        Args:
+            length: Ids of every live hypothesis `[]` int32.
+            said: These ids `[N, T]` int32.
+            given: What decoding does not change.
+            limits: Of the whole batch; those of a sentence are in `given`.
+        """
+        self.length = length
+        self.said = said
+        self.given = given
+        self.limits = limits._replace(
+            max_length=given.max_length, min_length=given.min_length, prefix=given.prefix
+        )
+
+
+class _Choices(NamedTuple):
+    """Ids that rows may go on with `[N, C]` int32.
+
+    Attributes:
+        ids: The ids.
+        scores: What the search goes by: `log_probs` after the repetition penalty, -inf for what
+            may not be said.
+        log_probs: The model's own log-probabilities.
+    """
+
+    ids: tf.Tensor
+    scores: tf.Tensor
+    log_probs: tf.Tensor
+
+
+_Pick = Callable[[tf.Tensor, _Position], _Choices]  # (logits [N, V], position) -> choices [N, 1]
 
 
 class _Progress(NamedTuple):
     """How far greedy search or sampling has come; what is finished stays as it is.
 
     Attributes:
-        position: Steps taken `[]` int32.
         ids: What the next step is fed `[B]` int32.
         state: The state before `ids` are read.
+        scores: `[B]`.
         log_probs: `[B]`.
         lengths: `[B]` int32.
+        said: `[B, T]` int32.
         finished: `[B]` bool.
     """
 
-    position: tf.Tensor
     ids: tf.Tensor
     state: State
+    scores: tf.Tensor
     log_probs: tf.Tensor
     lengths: tf.Tensor
+    said: tf.Tensor
     finished: tf.Tensor
 
 
-def _first_progress(start: Start, limits: Limits) -> _Progress:
+def _follow(step: Step, start: Start, *, limits: Limits, pick: _Pick, keys: Any = ()) -> Hypotheses:
+    """The one hypothesis of each sentence that `pick` leads to."""
+    given = _given(start, limits, keys)
     ids = tf.cast(start.ids, tf.int32)
-    return _Progress(
-        position=tf.constant(0),
+    first = _Progress(
         ids=ids,
         state=tf.nest.map_structure(tf.convert_to_tensor, start.state),
+        scores=tf.zeros_like(ids, tf.float32),
         log_probs=tf.zeros_like(ids, tf.float32),
         lengths=tf.zeros_like(ids),
-        finished=limits.max_length <= 0,
+        said=tf.zeros([tf.size(ids), _longest(given)], tf.int32),
+        finished=given.max_length <= 0,
     )
 
+    def advance(length: tf.Tensor, progress: _Progress, given: _Given) -> _Progress:
+        logits, state = step(progress.ids, progress.state, given.memory)
+        choices = pick(tf.cast(logits, tf.float32), _Position(length, progress.said, given, limits))
+        return _followed(progress._replace(state=state), choices, length, given, limits.end_id)
 
-def _advance(
-    step: Step, memory: Memory, *, progress: _Progress, limits: Limits, pick: _Pick
-) -> _Progress:
-    """`progress` after one more step; `ids` of finished sentences are the end id from then on."""
-    logits, state = step(progress.ids, progress.state, memory)
-    choice = pick(tf.cast(logits, tf.float32), progress.position)
-    log_probs = progress.log_probs + choice.log_probs
-    ended = (choice.ids == limits.end_id) | (progress.position + 1 >= limits.max_length)
-    stuck = ~tf.math.is_finite(log_probs)  # logits that are no distribution, or all forbidden
-    finished = progress.finished
-    after = _Progress(
-        position=progress.position + 1,
-        ids=tf.where(finished, limits.end_id, choice.ids),
-        state=state,
-        log_probs=tf.where(finished, progress.log_probs, log_probs),
-        lengths=progress.lengths + tf.cast(~finished, tf.int32),
-        finished=finished | ended | stuck,
-    )
-    return _with_shapes_of(progress, after)
-
-
-def _follow(step: Step, start: Start, *, limits: Limits, pick: _Pick) -> Hypotheses:
-    """The one hypothesis of each sentence that `pick` leads to."""
-    limits = _per_sentence(limits, start)
-    first = _first_progress(start, limits)
-
-    def advance(progress: _Progress, ids: tf.Tensor) -> tuple[_Progress, tf.Tensor]:
-        after = _advance(step, start.memory, progress=progress, limits=limits, pick=pick)
-        return after, tf.tensor_scatter_nd_update(ids, [[progress.position]], after.ids[None])
-
-    progress, ids = tf.while_loop(
-        lambda progress, _: tf.reduce_any(~progress.finished),
+    said, lengths, log_probs, scores = _until_done(
         advance,
-        (first, tf.zeros([_longest(limits), tf.size(first.ids)], tf.int32)),  # ids: [T, B]
+        first,
+        given,
+        length=tf.constant(0),
+        done=lambda progress: progress.finished,
+        outcome=lambda progress: (
+            progress.said[:, None],  # [B, 1, T]
+            progress.lengths[:, None],
+            progress.log_probs[:, None],
+            progress.scores[:, None],
+        ),
     )
-    return _hypotheses(
-        tf.transpose(ids)[:, None],  # [B, 1, T]
-        progress.lengths[:, None],
-        log_probs=progress.log_probs[:, None],
-        end_id=limits.end_id,
+    return _hypotheses(said, lengths, log_probs=log_probs, scores=scores, end_id=limits.end_id)
+
+
+def _followed(
+    progress: _Progress, choices: _Choices, length: tf.Tensor, given: _Given, end_id: int
+) -> _Progress:
+    """`progress` after one more id; `ids` of finished sentences are the end id from then on."""
+    finished = progress.finished
+    ids, scores, log_probs = (part[:, 0] for part in choices)
+    scores, log_probs = progress.scores + scores, progress.log_probs + log_probs
+    ended = (ids == end_id) | (length + 1 >= given.max_length)
+    stuck = ~tf.math.is_finite(scores)  # logits that are no distribution, or all forbidden
+    ids = tf.where(finished, end_id, ids)
+    here = tf.range(tf.shape(progress.said)[1]) == length
+    return _Progress(
+        ids=ids,
+        state=progress.state,
+        scores=tf.where(finished, progress.scores, scores),
+        log_probs=tf.where(finished, progress.log_probs, tf.where(stuck, scores, log_probs)),
+        lengths=progress.lengths + tf.cast(~finished, tf.int32),
+        said=tf.where(here, ids[:, None], progress.said),
+        finished=finished | ended | stuck,
     )
 
 
 class _Live(NamedTuple):
-    """Hypotheses still growing, best first; an empty slot has log-probability -inf.
+    """Hypotheses still growing, best first; an empty slot has score -inf.
 
     Attributes:
         ids: The last id of each `[B, K]` int32, what the next step is fed.
+        scores: What they are compared by `[B, K]`.
         log_probs: `[B, K]`.
         sequences: All ids of each `[B, K, T]` int32.
     """
 
     ids: tf.Tensor
+    scores: tf.Tensor
     log_probs: tf.Tensor
     sequences: tf.Tensor
 
@@ -332,7 +446,7 @@ class _Finished(NamedTuple):
     """Complete hypotheses, best first; an empty slot has score and log-probability -inf.
 
     Attributes:
-        scores: `ranking_score` of each `[B, K]`.
+        scores: `ranking_score` of each, completion score added `[B, K]`.
         log_probs: `[B, K]`.
         lengths: `[B, K]` int32.
         sequences: `[B, K, T]` int32.
@@ -348,7 +462,6 @@ class _Beams(NamedTuple):
     """How far beam search has come.
 
     Attributes:
-        length: Ids of every live hypothesis `[]` int32.
         live: Hypotheses still growing.
         state: The state before `live.ids` are read, N on axis 0 of every leaf.
         finished: Complete hypotheses; those of a done sentence never change.
@@ -356,7 +469,6 @@ class _Beams(NamedTuple):
         failed: Sentences with logits that were no distribution `[B]` bool.
     """
 
-    length: tf.Tensor
     live: _Live
     state: State
     finished: _Finished
@@ -368,32 +480,40 @@ class _Candidates(NamedTuple):
     """Continuations of the live hypotheses by one id, best first.
 
     Attributes:
-        log_probs: Of the whole hypothesis `[B, C]`.
+        scores: Of the whole hypothesis `[B, C]`, as is `log_probs`.
+        log_probs: See `_Live`.
         ids: The new id `[B, C]` int32.
         parents: The beam that each continues `[B, C]` int32.
         failed: Sentences with logits that were no distribution `[B]` bool.
     """
 
+    scores: tf.Tensor
     log_probs: tf.Tensor
     ids: tf.Tensor
     parents: tf.Tensor
     failed: tf.Tensor
 
 
-def _first_beams(start: Start, limits: Limits, *, beam_size: int, n_best: int) -> _Beams:
-    batch, longest = tf.size(start.ids), _longest(limits)
-    done = tf.less_equal(limits.max_length, 0)
-    # One live hypothesis, the empty one: K of it would all go on alike.
-    log_probs = tf.tile([[0.0] + [-math.inf] * (beam_size - 1)], [batch, 1])
-    complete = tf.where(done[:, None], log_probs[:, :n_best], -math.inf)
+_Rank = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (scores, lengths) -> ranking scores
+
+
+def _first_beams(start: Start, given: _Given, *, n_best: int) -> _Beams:
+    """One live hypothesis of each sentence, the empty one."""
+    ids = tf.cast(start.ids, tf.int32)
+    batch, longest = tf.size(ids), _longest(given)
+    done = given.max_length <= 0
+    zeros = tf.zeros([batch, 1])
+    complete = tf.where(
+        done[:, None] & (tf.range(n_best) == 0), 0.0, tf.fill([batch, n_best], -math.inf)
+    )
     return _Beams(
-        length=tf.constant(0),
         live=_Live(
-            ids=tf.repeat(tf.cast(start.ids, tf.int32)[:, None], beam_size, axis=1),
-            log_probs=log_probs,
-            sequences=tf.zeros([batch, beam_size, longest], tf.int32),
+            ids=ids[:, None],
+            scores=zeros,
+            log_probs=zeros,
+            sequences=tf.zeros([batch, 1, longest], tf.int32),
         ),
-        state=_repeat_rows(start.state, beam_size),
+        state=tf.nest.map_structure(tf.convert_to_tensor, start.state),
         finished=_Finished(
             scores=complete,
             log_probs=complete,
@@ -405,21 +525,28 @@ def _first_beams(start: Start, limits: Limits, *, beam_size: int, n_best: int) -
     )
 
 
-def _candidates(logits: tf.Tensor, live: _Live, *, limits: Limits) -> _Candidates:
+def _candidates(logits: tf.Tensor, live: _Live, at: _Position, *, beam_size: int) -> _Candidates:
     """The 2K best continuations, as up to K of them end: one of each live hypothesis."""
-    beam_size = live.ids.shape[1]
-    best = _best_log_probs(logits, beam_size + 1, forbidden_ids=limits.forbidden_ids)
-    width = _size(best.ids, 1)  # K + 1 of each row, so that K are left when one of them ends
-    log_probs = live.log_probs[:, :, None] + tf.reshape(best.scores, [-1, beam_size, width])
-    empty = tf.math.is_inf(live.log_probs)[:, :, None]  # slots whose logits mean nothing
-    undefined = tf.math.is_nan(log_probs) & ~empty
-    every = beam_size * width
-    log_probs, order = tf.math.top_k(
-        tf.reshape(tf.where(empty | undefined, -math.inf, log_probs), [-1, every]),
-        _at_most(2 * beam_size, every),
+    slots = live.ids.shape[1]
+    # K + 1 of each row, so that K are left when one of them ends.
+    best = _best(logits, beam_size + 1, at)
+    width = size_of(best.ids, 1)
+    scores = live.scores[:, :, None] + tf.reshape(best.scores, [-1, slots, width])
+    log_probs = live.log_probs[:, :, None] + tf.reshape(best.log_probs, [-1, slots, width])
+    empty = tf.math.is_inf(live.scores)[:, :, None]  # slots whose logits mean nothing
+    undefined = tf.math.is_nan(scores) & ~empty
+    every = slots * width
+    # One hypothesis of a tiny vocabulary may have fewer continuations than there are beams.
+    spare = [[0, 0], [0, beam_size if slots == 1 else 0]]
+    scores = tf.reshape(tf.where(empty | undefined, -math.inf, scores), [-1, every])
+    scores, order = tf.math.top_k(
+        tf.pad(scores, spare, constant_values=-math.inf),
+        at_most(2 * beam_size, every + spare[1][1]),
     )  # [B, C]
+    order = tf.minimum(order, every - 1)
     return _Candidates(
-        log_probs=log_probs,
+        scores=scores,
+        log_probs=tf.gather(tf.reshape(log_probs, [-1, every]), order, batch_dims=1),
         ids=tf.gather(tf.reshape(best.ids, [-1, every]), order, batch_dims=1),
         parents=order // width,
         failed=tf.reduce_any(undefined, axis=[1, 2]),
@@ -427,37 +554,51 @@ def _candidates(logits: tf.Tensor, live: _Live, *, limits: Limits) -> _Candidate
 
 
 def _advance_beams(
-    beams: _Beams, candidates: _Candidates, *, limits: Limits, length_penalty: tf.Tensor | float
+    beams: _Beams,
+    candidates: _Candidates,
+    at: _Position,
+    *,
+    beam_size: int,
+    rank: _Rank,
+    bonus: Any,
 ) -> _Beams:
-    """`beams` with complete candidates among the finished, and the best others in the beam."""
-    beam_size = beams.live.ids.shape[1]
-    cut = tf.greater_equal(beams.length + 1, limits.max_length)[:, None]
-    complete = (candidates.ids == limits.end_id) | cut  # [B, C]
+    """`beams` with complete candidates among the finished, and the best others in the beam.
+
+    `bonus` is the completion score of each live hypothesis `[B, K]`, or ().
+    """
+    length, slots = at.length + 1, beams.live.ids.shape[1]
+    cut = tf.greater_equal(length, at.limits.max_length)[:, None]
+    complete = (candidates.ids == at.limits.end_id) | cut  # [B, C]
     sequences = tf.gather(beams.live.sequences, candidates.parents, batch_dims=1)  # [B, C, T]
-    here = tf.range(tf.shape(sequences)[2]) == beams.length
+    here = tf.range(tf.shape(sequences)[2]) == at.length
     sequences = tf.where(here, candidates.ids[:, :, None], sequences)
 
     leaving = complete[:, :beam_size] & ~beams.done[:, None]
+    scores = rank(tf.where(leaving, candidates.scores[:, :beam_size], -math.inf), length)
+    if not isinstance(bonus, tuple):
+        scores += tf.gather(bonus, candidates.parents[:, :beam_size], batch_dims=1)
     finished = _keep_best(
         beams.finished,
-        tf.where(leaving, candidates.log_probs[:, :beam_size], -math.inf),
-        sequences=sequences[:, :beam_size],
-        length=beams.length + 1,
-        length_penalty=length_penalty,
+        _Finished(
+            scores=scores,
+            log_probs=tf.where(leaving, candidates.log_probs[:, :beam_size], -math.inf),
+            lengths=tf.fill(tf.shape(scores), length),
+            sequences=sequences[:, :beam_size],
+        ),
     )
-    log_probs, staying = tf.math.top_k(
-        tf.where(complete, -math.inf, candidates.log_probs), beam_size
+    scores, staying = tf.math.top_k(
+        tf.where(complete, -math.inf, candidates.scores), beam_size
     )  # [B, K]
     parents = tf.gather(candidates.parents, staying, batch_dims=1)
-    rows = tf.reshape(tf.range(tf.shape(parents)[0])[:, None] * beam_size + parents, [-1])  # [N]
+    rows = tf.reshape(tf.range(tf.shape(parents)[0])[:, None] * slots + parents, [-1])  # [N]
     # The most that a live hypothesis can still reach, as log-probabilities only fall.
-    bound = ranking_score(log_probs[:, 0], limits.max_length, length_penalty)
+    bound = rank(scores[:, 0], at.limits.max_length)
     failed = candidates.failed & ~beams.done
     return _Beams(
-        length=beams.length + 1,
         live=_Live(
             ids=tf.gather(candidates.ids, staying, batch_dims=1),
-            log_probs=log_probs,
+            scores=scores,
+            log_probs=tf.gather(candidates.log_probs, staying, batch_dims=1),
             sequences=tf.gather(sequences, staying, batch_dims=1),
         ),
         state=tf.nest.map_structure(lambda leaf: tf.gather(leaf, rows), beams.state),
@@ -470,178 +611,193 @@ def _advance_beams(
     )
 
 
-def _keep_best(
-    finished: _Finished,
-    log_probs: tf.Tensor,
-    *,
-    sequences: tf.Tensor,
-    length: tf.Tensor,
-    length_penalty: tf.Tensor | float,
-) -> _Finished:
-    """The best of `finished` and of what has just become complete: `log_probs` `[B, K]`."""
-    added = _Finished(
-        scores=ranking_score(log_probs, length, length_penalty),
-        log_probs=log_probs,
-        lengths=tf.fill(tf.shape(log_probs), length),
-        sequences=sequences,
-    )
+def _keep_best(finished: _Finished, added: _Finished) -> _Finished:
+    """The best of both, as many as `finished` has."""
     both = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=1), finished, added)
     _, kept = tf.math.top_k(both.scores, finished.scores.shape[1])
     return tf.nest.map_structure(lambda part: tf.gather(part, kept, batch_dims=1), both)
 
 
-class _Best(NamedTuple):
-    """Columns of each row and their scores, best first: `[N, C]` and `[N, C]` int32."""
+def _best(logits: tf.Tensor, count: int, at: _Position) -> _Choices:
+    """At least the `count` best ids of each row; a forced one alone, where there is one.
 
-    scores: tf.Tensor
-    ids: tf.Tensor
-
-
-def _best_log_probs(logits: tf.Tensor, count: int, *, forbidden_ids: Sequence[int]) -> _Best:
-    """At least the `count` most likely ids of each row that may be chosen.
-
-    Forbidden ids may be among them and then have log-probability -inf; rows that are no
-    distribution have NaN.
+    What may not be said can be among them and then has score -inf; rows that are no distribution
+    have NaN.
     """
     logits = tf.cast(logits, tf.float32)
-    forbidden = sorted(set(forbidden_ids))
-    scores, ids = _top_k(logits, count + len(forbidden))
-    # log_softmax at these ids only. The best id's probability is at least 1 / V, so its logarithm
-    # is safe, and softmax is one pass where log-sum-exp takes three. A NaN makes it NaN or 0.
-    best = tf.gather(tf.nn.softmax(logits), ids[:, :1], batch_dims=1)  # [N, 1]
-    log_probs = scores - scores[:, :1] + tf.math.log(tf.where(best > 0.0, best, math.nan))
-    if forbidden:
-        may_not = tf.reduce_any(ids[:, :, None] == tf.constant(forbidden), axis=2)
-        log_probs = tf.where(may_not, -math.inf, log_probs)
-    return _Best(log_probs, ids)
+    lower = penalised(logits, at.limits, at.said, at.length)
+    allowed = without_repeated_ngrams(lower, at.limits, at.said, at.length)
+    forbidden = at.limits.forbidden_ids
+    if len(forbidden) > _FEW:
+        allowed, spare = without(allowed, forbidden), 0
+    else:
+        spare = len(forbidden)
+    scores, ids = top_k(allowed, count + spare + at.limits.has_least_length)
+    if allowed is logits:
+        # The best id's probability is at least 1 / V, so its logarithm is safe, and softmax is one
+        # pass where log-sum-exp takes three. A NaN makes it NaN or 0.
+        best = tf.gather(tf.nn.softmax(logits), ids[:, :1], batch_dims=1)  # [N, 1]
+        log_probs = scores - scores[:, :1] + tf.math.log(tf.where(best > 0.0, best, math.nan))
+        scores = log_probs
+    else:
+        log_probs = tf.gather(logits, ids, batch_dims=1) - _log_sums(logits)
+        scores = scores - _log_sums(lower) if at.limits.penalises else scores - _log_sums(logits)
+    scores = tf.where(may_not_follow(ids, at.limits, at.length), -math.inf, scores)
+    return _forced(_Choices(ids, scores, log_probs), logits, at)
 
 
-def _top_k(scores: tf.Tensor, count: int) -> _Best:
-    """The `count` highest `scores` `[N, V]` of each row; of equal ones the lower id comes first.
+def _drawn(
+    logits: tf.Tensor,
+    at: _Position,
+    *,
+    keys: tf.Tensor,
+    temperature: tf.Tensor | float,
+    count: int,
+    top_p: tf.Tensor | float,
+) -> _Choices:
+    """One id of each row, drawn at random from the `count` best (0: all) and `top_p` of those."""
+    lower = penalised(logits, at.limits, at.said, at.length)
+    allowed = without_repeated_ngrams(lower, at.limits, at.said, at.length)
+    allowed = without(allowed, at.limits.forbidden_ids)
+    if at.limits.has_least_length:
+        every = tf.range(size_of(logits, 1))[None]
+        may_not = may_not_follow(
+            tf.tile(every, [tf.shape(logits)[0], 1]),
+            at.limits._replace(forbidden_ids=()),
+            at.length,
+        )
+        allowed = tf.where(may_not, -math.inf, allowed)
+    scores, ids = top_k(allowed, count) if count else (allowed, None)
+    highest = tf.reduce_max(scores, axis=1, keepdims=True)
+    columns = draw_nucleus(tf.exp((scores - highest) / temperature), keys=keys, top_p=top_p)
+    ids = columns if ids is None else tf.gather(ids, columns, batch_dims=1)
+    ids, log_sums = ids[:, None], _log_sums(logits)
+    may_say = tf.gather(allowed, ids, batch_dims=1) > -math.inf
+    log_probs = tf.where(may_say, tf.gather(logits, ids, batch_dims=1) - log_sums, -math.inf)
+    log_probs = tf.where(tf.math.is_finite(log_sums), log_probs, math.nan)
+    return _forced(_Choices(ids, log_probs, log_probs), logits, at)
 
-    Over 8,000 columns `tf.math.top_k` takes longer than a whole LSTM step. So: the maximum of each
-    block of columns, the best `count` blocks, the best columns in those. If `count` blocks come
-    before a column's block, then so do as many columns before the column.
+
+def _forced(choices: _Choices, logits: tf.Tensor, at: _Position) -> _Choices:
+    """`choices`, or for rows whose next id is given that one alone."""
+    if isinstance(at.limits.prefix, tuple):
+        return choices
+    forced = forced_ids(at.limits, at.length, logits)[:, None]  # [N, 1]
+    free = forced == FREE
+    log_sums = _log_sums(logits)
+    log_probs = tf.gather(logits, tf.maximum(forced, 0), batch_dims=1) - log_sums
+    log_probs = tf.where(tf.math.is_finite(log_sums), log_probs, math.nan)
+    first = tf.range(size_of(choices.ids, 1)) == 0
+    alone = tf.where(first, log_probs, -math.inf)  # [N, C]
+    return _Choices(
+        ids=tf.where(free, choices.ids, forced),
+        scores=tf.where(free, choices.scores, alone),
+        log_probs=tf.where(free, choices.log_probs, alone),
+    )
+
+
+def _log_sums(logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # [N, 1]
+
+
+def _given(start: Start, limits: Limits, keys: Any = ()) -> _Given:
+    limits = per_sentence(limits, tf.size(start.ids))
+    return _Given(
+        memory=tf.nest.map_structure(tf.convert_to_tensor, start.memory),
+        max_length=limits.max_length,
+        min_length=limits.min_length,
+        prefix=limits.prefix,
+        keys=keys,
+    )
+
+
+def _until_done(
+    advance: Callable[[tf.Tensor, Any, _Given], Any],
+    progress: Any,
+    given: _Given,
+    *,
+    length: tf.Tensor,
+    done: Callable[[Any], tf.Tensor],
+    outcome: Callable[[Any], Any],
+) -> Any:
+    """The outcome of every sentence, after as many steps as it needs.
+
+    Sentences that are done leave the batch, some at a time, so that no step is made for them.
+
+    Args:
+        advance: (length, progress, given) to the progress one step later.
+        progress: The first; every leaf has as many rows for each sentence on axis 0.
+        given: Likewise.
+        length: Ids said before the first step.
+        done: Of a progress, which sentences need no further step `[B]`.
+        outcome: Of a progress, the results that are wanted, B on axis 0.
     """
-    columns = scores.shape[1]
-    if columns is None or columns < 4 * _BLOCK * count:
-        comparable = tf.where(tf.math.is_nan(scores), -math.inf, scores)
-        return _Best(*tf.math.top_k(comparable, _at_most(count, _size(scores, 1))))
-    blocks = _blocks(scores, filling=-math.inf)
-    _, best = tf.math.top_k(tf.reduce_max(blocks, axis=2), count)
-    best = tf.sort(best)  # so that of equal scores the lower id still comes first
-    within = tf.reshape(tf.gather(blocks, best, batch_dims=1), [-1, count * _BLOCK])
-    scores, places = tf.math.top_k(within, count)
-    # Place 70 is column 70 % 32 = 6 of block best[70 // 32] = best[2].
-    ids = tf.gather(best, places // _BLOCK, batch_dims=1) * _BLOCK + places % _BLOCK
-    return _Best(scores, ids)
+    sentences = tf.range(tf.size(done(progress)))
+    results = tf.nest.map_structure(tf.zeros_like, outcome(progress))
+
+    def run(length, sentences, progress, given, results):  # type: ignore[no-untyped-def]
+        enough = tf.size(sentences) * 3 // 4 // _ROWS_KEPT * _ROWS_KEPT
+        length, progress = tf.while_loop(
+            lambda _, progress: tf.math.count_nonzero(~done(progress), dtype=tf.int32) > enough,
+            lambda length, progress: (
+                length + 1,
+                _with_shapes_of(progress, advance(length, progress, given)),
+            ),
+            (length, progress),
+        )
+        results = tf.nest.map_structure(
+            lambda every, some: tf.tensor_scatter_nd_update(every, sentences[:, None], some),
+            results,
+            outcome(progress),
+        )
+        kept = _undone_first(done(progress))
+        take = functools.partial(_rows_of, sentences=kept, of=tf.size(sentences))
+        progress, given = tf.nest.map_structure(take, (progress, given))
+        return length, tf.gather(sentences, kept), progress, given, results
+
+    loop = (length, sentences, progress, given, results)
+    *_, results = tf.while_loop(
+        lambda _, sentences, *rest: tf.size(sentences) > 0,
+        run,
+        loop,
+        shape_invariants=tf.nest.map_structure(_any_rows, loop),
+    )
+    return results
 
 
-def _blocks(rows: tf.Tensor, *, filling: float) -> tf.Tensor:
-    """`rows` `[N, C]` as `[N, blocks, _BLOCK]`, the last block filled up."""
-    missing = -rows.shape[1] % _BLOCK
-    if missing:  # padding copies
-        rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=filling)
-    return tf.reshape(rows, [-1, rows.shape[1] // _BLOCK, _BLOCK])
+def _undone_first(done: tf.Tensor) -> tf.Tensor:
+    """The undone sentences, filled up with done ones to a multiple of `_ROWS_KEPT` if any is left.
 
-
-def _without(logits: tf.Tensor, forbidden_ids: Sequence[int]) -> tf.Tensor:
-    """`logits` `[N, V]` with -inf for forbidden ids."""
-    if not forbidden_ids:
-        return logits
-    ids = tf.range(_size(logits, 1))
-    may_not = tf.reduce_any(ids[:, None] == tf.constant(sorted(forbidden_ids)), axis=1)
-    return tf.where(may_not, -math.inf, logits)
-
-
-def _draw_nucleus(weights: tf.Tensor, *, keys: tf.Tensor, top_p: tf.Tensor | float) -> tf.Tensor:
-    """A column of each row `[N]` int32, drawn by `weights` `[N, C]` from the top `top_p` share.
-
-    Needs no sorting: a column is in the nucleus if those before it weigh less than the share. One
-    that is not is drawn anew, from the columns before it, as no later one can be in the nucleus.
+    [T, F, T, F] gives [1, 3, 0, 2] where a multiple of 4 is wanted.
     """
-    if not tf.is_tensor(top_p) and top_p == 1.0:
-        return _draw(weights, _mix(keys))
-    share = tf.where(top_p < 1.0, top_p * tf.reduce_sum(weights, axis=1), math.inf)
-    columns = tf.range(_size(weights, 1))
-
-    def draw(
-        attempt: tf.Tensor, drawn: tf.Tensor, rest: tf.Tensor, outside: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        again = _draw(rest, _mix(keys ^ _as_uint64(attempt)))
-        drawn = tf.where(outside, again, drawn)
-        own = tf.gather(weights, drawn, batch_dims=1)[:, None]
-        before = (weights > own) | ((weights == own) & (columns < drawn[:, None]))
-        rest = tf.where(before, weights, 0.0)
-        # False for NaN, which nothing would ever be inside of.
-        return attempt + 1, drawn, rest, tf.reduce_sum(rest, axis=1) >= share
-
-    everywhere = tf.ones_like(share, tf.bool)
-    loop = (tf.constant(0), tf.zeros_like(share, tf.int32), weights, everywhere)
-    _, drawn, _, _ = tf.while_loop(lambda *loop: tf.reduce_any(loop[3]), draw, loop)
-    return drawn
+    left = tf.math.count_nonzero(~done, dtype=tf.int32)
+    rounded = -(-left // _ROWS_KEPT) * _ROWS_KEPT
+    return tf.argsort(tf.cast(done, tf.int32), stable=True)[:rounded]
 
 
-def _draw(weights: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """A column of each row `[N]` int32, drawn by `weights` `[N, C]` with random `keys` `[N]`."""
-    columns = weights.shape[1]
-    if columns is None or columns < _BLOCK**2:
-        return _find(weights, _uniform(keys))
-    # A block, then a column in it: cumulative sums over all columns are slow.
-    blocks = _blocks(weights, filling=0.0)
-    block = _find(tf.reduce_sum(blocks, axis=2), _uniform(keys))
-    column = _find(tf.gather(blocks, block, batch_dims=1), _uniform(_mix(keys)))
-    return tf.minimum(block * _BLOCK + column, columns - 1)  # beyond only if weights are NaN
+def _rows_of(leaf: tf.Tensor, *, sentences: tf.Tensor, of: tf.Tensor) -> tf.Tensor:
+    """The rows of some `sentences`, where axis 0 has as many for each of `of` sentences."""
+    rows_each = tf.shape(leaf)[0] // of
+    return tf.gather(leaf, tf.reshape(sentences[:, None] * rows_each + tf.range(rows_each), [-1]))
 
 
-def _find(weights: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """The column `[N]` int32 in which the share `uniforms` `[N]` of all `weights` `[N, C]` lies."""
-    sums = tf.cumsum(weights, axis=1)
-    goals = uniforms[:, None] * sums[:, -1:]  # less than the last sum, so never beyond it
-    columns = tf.searchsorted(sums, goals, side="right")[:, 0]
-    return tf.minimum(columns, _size(weights, 1) - 1)  # beyond only if weights are NaN
-
-
-def _uniform(keys: tf.Tensor) -> tf.Tensor:
-    """Numbers in [0, 1) made of the top 23 bits of `keys` uint64, so that x * y < y in float32."""
-    return tf.cast(tf.bitwise.right_shift(keys, _as_uint64(41)), tf.float32) * 2.0**-23
-
-
-def _mix(keys: tf.Tensor) -> tf.Tensor:
-    """Random-looking uint64, each of one key: what SplitMix64 draws next in the state `keys`.
-
-    Steele et al. 2014, "Fast splittable pseudorandom number generators". TensorFlow's own stateless
-    generators take one key for a whole tensor, so that a row's numbers depend on its place in it.
-    """
-    keys += _as_uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        keys = (keys ^ tf.bitwise.right_shift(keys, _as_uint64(shift))) * _as_uint64(factor)
-    return keys ^ tf.bitwise.right_shift(keys, _as_uint64(31))
-
-
-def _as_uint64(number: tf.Tensor | int) -> tf.Tensor:
-    if isinstance(number, int):
-        return tf.constant(number % 2**64, tf.uint64)
-    return tf.cast(number, tf.uint64)
+def _any_rows(leaf: tf.Tensor) -> tf.TensorShape:
+    return tf.TensorShape([None, *leaf.shape[1:]] if leaf.shape.rank else [])
 
 
 def _hypotheses(
-    ids: tf.Tensor, lengths: tf.Tensor, *, log_probs: tf.Tensor, end_id: int
+    ids: tf.Tensor, lengths: tf.Tensor, *, log_probs: tf.Tensor, scores: tf.Tensor, end_id: int
 ) -> Hypotheses:
     """The result, cut to its longest hypothesis; `ids` `[B, K, T]`, the others `[B, K]`."""
-    lengths = tf.where(tf.math.is_finite(log_probs), lengths, 0)
+    exists = tf.math.is_finite(log_probs)
+    lengths = tf.where(exists, lengths, 0)
     longest = tf.maximum(tf.reduce_max(lengths), 0)  # 0 if there are no sentences
     ids = tf.where(tf.range(longest) < lengths[:, :, None], ids[:, :, :longest], end_id)
-    return Hypotheses(ids, lengths, log_probs)
+    return Hypotheses(ids, lengths, log_probs, tf.where(exists, scores, log_probs))
 
 
-def _per_sentence(limits: Limits, start: Start) -> Limits:
-    max_length = tf.cast(limits.max_length, tf.int32)
-    return limits._replace(max_length=tf.broadcast_to(max_length, tf.shape(start.ids)))
-
-
-def _longest(limits: Limits) -> tf.Tensor:
-    return tf.maximum(tf.reduce_max(limits.max_length), 0)  # 0 if there are no sentences
+def _longest(given: _Given) -> tf.Tensor:
+    return tf.maximum(tf.reduce_max(given.max_length), 0)  # 0 if there are no sentences
 
 
 def _repeat_rows(structure: Any, count: int) -> Any:
@@ -654,17 +810,7 @@ def _with_shapes_of(before: Any, after: Any) -> Any:
     return tf.nest.map_structure(lambda old, new: tf.ensure_shape(new, old.shape), before, after)
 
 
-def _size(tensor: tf.Tensor, axis: int) -> tf.Tensor | int:
-    """A number where the size is known when the graph is made."""
-    size = tensor.shape[axis]
-    return tf.shape(tensor)[axis] if size is None else size
-
-
-def _at_most(count: int, size: tf.Tensor | int) -> tf.Tensor | int:
-    return min(count, size) if isinstance(size, int) else tf.minimum(count, size)
-
-
 def _require(value: Any, key: str, expected: str, accepts: Callable[[Any], bool]) -> None:
-    """Raises if a number is out of range; tensors, whose value is not known yet, pass."""
+    """Raises if a value is out of range; tensors, whose value is not known yet, pass."""
     if not tf.is_tensor(value) and not accepts(value):
         raise UsageError(f"{key}: got {value!r}, expected {expected}")

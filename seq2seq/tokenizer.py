@@ -125,6 +125,11 @@ class Tokenizer:
         pieces: list[str] = self._processor.id_to_piece([int(i) for i in ids])
         return pieces
 
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece; None if there is no such piece."""
+        found: int = self._processor.piece_to_id(piece)
+        return found if self._processor.id_to_piece(found) == piece else None
+
     def _encoded(self, texts: str | list[str]) -> Any:
         try:
             return self._processor.encode(texts)
@@ -144,6 +149,13 @@ class TokenizerPair:
     def joint(self) -> bool:
         """Whether ids mean the same on both sides."""
         return self.source is self.target
+
+    def same_as(self, other: "TokenizerPair") -> bool:
+        """Whether both sides cut text into the same ids."""
+        return [self.source.fingerprint, self.target.fingerprint] == [
+            other.source.fingerprint,
+            other.target.fingerprint,
+        ]
 
     @classmethod
     def load(cls, folder: Path) -> Self:

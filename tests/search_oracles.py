@@ -5,8 +5,7 @@ node 0, and id i after node n leads to node n * V + i + 1. So no two prefixes sh
 and a state that is not carried or not reordered gives another result.
 """
 
-import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +22,16 @@ class Found(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One sentence: its table `[nodes, V]` of logits, and where its hypotheses end."""
+    """One sentence: its table `[nodes, V]` of logits, and the limits of its hypotheses."""
 
     table: np.ndarray
     end_id: int
     max_length: int
     forbidden_ids: tuple[int, ...] = ()
+    min_length: int = 0
+    prefix: tuple[int, ...] = ()  # -1: free
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
 
 
 def random_table(seed: int, *, vocabulary: int, depth: int) -> np.ndarray:
@@ -74,35 +77,69 @@ def log_prob_of(table: np.ndarray, ids: Sequence[int]) -> float:
     return total
 
 
+def may_follow(task: Task, said: tuple[int, ...]) -> list[int]:
+    """The ids that may follow those `said`."""
+    if len(said) < len(task.prefix) and task.prefix[len(said)] >= 0:
+        return [task.prefix[len(said)]]
+    n = task.no_repeat_ngram
+    ngrams = {said[start : start + n] for start in range(len(said) - n + 1)} if n else set()
+    return [
+        token
+        for token in range(task.table.shape[1])
+        if token not in task.forbidden_ids
+        and not (token == task.end_id and len(said) + 1 < task.min_length)
+        and (*said, token)[-n:] not in ngrams
+    ]
+
+
+def score_of(task: Task, ids: Sequence[int]) -> float:
+    """The log-probability of `ids` where said ids are less likely by the repetition penalty."""
+    total, node = 0.0, 0
+    for place, token in enumerate(ids):
+        logits = task.table[node].astype("f8")
+        for said in set(ids[:place]):
+            positive = logits[said] > 0
+            logits[said] *= task.repetition_penalty ** (-1 if positive else 1)
+        forced = place < len(task.prefix) and task.prefix[place] >= 0
+        total += float(log_softmax(task.table[node] if forced else logits)[token])
+        node = node * task.table.shape[1] + token + 1
+    return total
+
+
+def rank_of(task: Task, ids: Sequence[int], length_penalty: float, formula: str = "gnmt") -> float:
+    base = (5 + len(ids)) / 6 if formula == "gnmt" else len(ids)
+    return score_of(task, ids) / base**length_penalty
+
+
 def penalised(found: Found, length_penalty: float) -> float:
     return found.log_prob / ((5 + len(found.ids)) / 6) ** length_penalty
 
 
-def complete_hypotheses(task: Task) -> Iterator[Found]:
+def complete_hypotheses(task: Task, said: tuple[int, ...] = ()) -> Iterator[Found]:
     """Every sequence there is: all that end in the end id, and all cut off at `max_length`."""
-    allowed = [i for i in range(task.table.shape[1]) if i not in task.forbidden_ids]
-    going_on = [i for i in allowed if i != task.end_id]
-    for length in range(1, task.max_length + 1):
-        last_ids: Collection[int] = (
-            allowed if length == task.max_length else {*allowed} - {*going_on}
-        )
-        for ids in itertools.product(*[going_on] * (length - 1), last_ids):
+    for token in may_follow(task, said):
+        ids = (*said, token)
+        if token == task.end_id or len(ids) == task.max_length:
             yield Found(ids, log_prob_of(task.table, ids))
+        else:
+            yield from complete_hypotheses(task, ids)
 
 
 def greedy_by_lists(task: Task) -> Found:
     ids: tuple[int, ...] = ()
     while len(ids) < task.max_length and task.end_id not in ids:
-        ids = max(continuations(task, [ids]), key=lambda found: found.log_prob).ids
+        ids = max(continuations(task, [ids]), key=lambda found: score_of(task, found.ids)).ids
     return Found(ids, log_prob_of(task.table, ids))
 
 
-def beam_by_lists(task: Task, *, beam_size: int, length_penalty: float) -> list[Found]:
+def beam_by_lists(
+    task: Task, *, beam_size: int, length_penalty: float, formula: str = "gnmt"
+) -> list[Found]:
     """Beam search that runs to the limit, unless all best continuations of a step are complete."""
     live: list[tuple[int, ...]] = [()]
     finished: list[Found] = []
     while live:
-        best = sorted(continuations(task, live), key=lambda found: -found.log_prob)
+        best = sorted(continuations(task, live), key=lambda found: -score_of(task, found.ids))
         complete = [
             found.ids[-1] == task.end_id or len(found.ids) == task.max_length for found in best
         ]
@@ -112,12 +149,13 @@ def beam_by_lists(task: Task, *, beam_size: int, length_penalty: float) -> list[
             break
         staying = [found for found in best if found not in leaving]
         live = [found.ids for found in staying[:beam_size]]
-    return sorted(finished, key=lambda found: -penalised(found, length_penalty))[:beam_size]
+    return sorted(finished, key=lambda found: -rank_of(task, found.ids, length_penalty, formula))[
+        :beam_size
+    ]
 
 
 def continuations(task: Task, prefixes: Sequence[tuple[int, ...]]) -> list[Found]:
-    allowed = [i for i in range(task.table.shape[1]) if i not in task.forbidden_ids]
-    longer = [(*prefix, token) for prefix in prefixes for token in allowed]
+    longer = [(*prefix, token) for prefix in prefixes for token in may_follow(task, prefix)]
     return [Found(ids, log_prob_of(task.table, ids)) for ids in longer]
 
 

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
@@ -21,7 +23,9 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
-from seq2seq.translator import Sampling, Translator
+from seq2seq.search_options import Sampling
+from seq2seq.translation import pharaoh
+from seq2seq.translator import Translator
 
 
 @pytest.fixture
@@ -97,8 +101,10 @@ def test_help_lists_the_commands(capsysbinary):
         ("train", "--output --set --resume --overwrite --device"),
         (
             "translate",
-            "-o --output --beam-size --n-best --length-penalty --batch-size --max-length --sample "
-            "--temperature --top-k --top-p --seed --format",
+            "-o --output --beam-size --n-best --length-penalty --length-formula --coverage-penalty "
+            "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
+            "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
+            "--temperature --top-k --top-p --seed --format --alignment",
         ),
         ("score", "--source --target"),
         ("evaluate", "--source --reference --hypothesis --format"),
@@ -270,16 +276,94 @@ def test_json_lines_carry_all_there_is(loaded, translator, tmp_path, capsysbinar
         assert record["source"] == translation.source
         assert record["source_truncated"] is translation.source_truncated
         assert [set(found) for found in record["hypotheses"]] == (
-            [{"text", "score", "log_prob", "pieces", "truncated"}] * len(translation.hypotheses)
+            [
+                {
+                    *("text", "score", "log_prob", "pieces", "truncated", "duplicate"),
+                    *("piece_log_probs", "alignment", "attention"),
+                }
+            ]
+            * len(translation.hypotheses)
         )
+        assert record["source_pieces"] == translation.details.source[:-1]
         for found, hypothesis in zip(record["hypotheses"], translation.hypotheses, strict=True):
             assert found["text"] == hypothesis.text
             assert found["score"] == pytest.approx(hypothesis.score, rel=1e-5)
             assert found["log_prob"] == pytest.approx(hypothesis.log_prob, rel=1e-5)
             assert found["pieces"] == hypothesis.pieces
             assert found["truncated"] is hypothesis.truncated
+            details = hypothesis.details
+            assert found["piece_log_probs"] == pytest.approx(details.log_probs, abs=1e-4)
+            assert found["alignment"] == [list(pair) for pair in details.alignment]
+            np.testing.assert_allclose(
+                np.reshape(found["attention"], details.attention.shape),
+                details.attention,
+                atol=1e-3,
+            )
     assert "gr\u00f6\u00dfe \u732b" in out[1]
     assert json.loads(out[3])["source_truncated"]
+
+
+def test_alignment_follows_each_translation(loaded, translator, source, capsysbinary):
+    for unit in ("pieces", "words"):
+        assert main(["translate", loaded, str(source), "--alignment", unit]) == 0
+        lines, _ = output_of(capsysbinary)
+        for line, translation in zip(lines, translator.translate(SOURCE_LINES), strict=True):
+            details = translation.details
+            pairs = details.alignment if unit == "pieces" else details.word_alignment
+            assert line == f"{translation.text} ||| {pharaoh(pairs)}"
+
+
+def test_penalties_and_limits_reach_the_search(loaded, translator, source, tmp_path, capsysbinary):
+    prefixes = tmp_path / "prefixes.txt"
+    prefixes.write_text("\nx\n\nkatze\n\n", encoding="utf-8")
+    arguments = (
+        "--beam-size 3 --length-formula power --coverage-penalty 0.3 --min-length 3 "
+        "--min-length-ratio 0.2 --max-length-ratio 1.1 --no-repeat-ngram 2 "
+        f"--repetition-penalty 1.5 --ban t --ban o --prefix {prefixes} --batch-tokens 50"
+    )
+    assert main(["translate", loaded, str(source), *arguments.split()]) == 0
+    expected = translator.translate(
+        SOURCE_LINES,
+        prefixes=["", "x", "", "katze", ""],
+        beam_size=3,
+        length_formula="power",
+        coverage_penalty=0.3,
+        min_length=3,
+        min_length_ratio=0.2,
+        max_length_ratio=1.1,
+        no_repeat_ngram=2,
+        repetition_penalty=1.5,
+        banned=["t", "o"],
+        batch_tokens=50,
+    )
+    lines, _ = output_of(capsysbinary)
+    assert lines == [translation.text for translation in expected]
+    assert lines != [each.text for each in translator.translate(SOURCE_LINES, beam_size=3)]
+
+
+def test_alignment_needs_attention(not_loaded, source, monkeypatch, capsysbinary):
+    config = cli.load_model_config(Path(not_loaded))
+    plain = config.model_copy(
+        update={"model": config.model.model_copy(update={"attention": "none"})}
+    )
+    monkeypatch.setattr(cli, "load_model_config", lambda _: plain)
+    assert main(["translate", not_loaded, str(source), "--alignment", "words"]) == 2
+    assert error_of(capsysbinary) == (
+        f"error: --alignment: {not_loaded} has no attention (model.attention)"
+    )
+
+
+def test_an_ensemble_is_loaded_whole(not_loaded, source, monkeypatch, translator, capsysbinary):
+    given = []
+
+    def load(folder, *, ensemble):
+        given.append((str(folder), [str(each) for each in ensemble]))
+        return translator
+
+    monkeypatch.setattr(Translator, "load", load)
+    arguments = ["--ensemble", "one", "--ensemble", "two"]
+    assert main(["translate", not_loaded, str(source), *arguments]) == 0
+    assert given == [(not_loaded, ["one", "two"])]
 
 
 def test_n_best_text_is_in_the_format_of_moses(loaded, translator, source, capsysbinary):

@@ -22,11 +22,11 @@ from search_oracles import (
     nucleus,
     penalised,
     random_table,
+    rank_of,
     spelling_step,
     table_step,
 )
 
-from seq2seq import search
 from seq2seq.errors import UsageError
 from seq2seq.search import (
     Hypotheses,
@@ -53,13 +53,23 @@ def table_start(tables: Sequence[np.ndarray]) -> Start:
 
 
 def table_limits(tasks: Sequence[Task]) -> Limits:
-    max_length = tf.constant([task.max_length for task in tasks])
-    return Limits(tasks[0].end_id, max_length, tasks[0].forbidden_ids)
+    """Of tasks that differ in lengths and prefixes of one length only."""
+    first = tasks[0]
+    prefixes = [task.prefix for task in tasks]
+    return Limits(
+        first.end_id,
+        tf.constant([task.max_length for task in tasks]),
+        first.forbidden_ids,
+        tf.constant([task.min_length for task in tasks]),
+        tf.constant(prefixes) if first.prefix else (),
+        first.no_repeat_ngram,
+        first.repetition_penalty,
+    )
 
 
 def found_in(hypotheses: Hypotheses) -> list[list[Found]]:
     """The hypotheses that exist, of each sentence."""
-    ids, lengths, log_probs = (part.numpy() for part in hypotheses)
+    ids, lengths, log_probs, _ = (part.numpy() for part in hypotheses)
     return [
         [
             Found(tuple(ids[b, k, : lengths[b, k]].tolist()), float(log_probs[b, k]))
@@ -178,6 +188,60 @@ def test_a_narrow_beam_equals_a_beam_of_lists(
     for found, task in zip(found_in(hypotheses), tasks, strict=True):
         expected = beam_by_lists(task, beam_size=beam_size, length_penalty=length_penalty)
         assert_found(found, expected)
+
+
+class Options(NamedTuple):
+    """A combination of options, drawn at random, for tasks that share it."""
+
+    tasks: list[Task]
+    beam_size: int
+    length_penalty: float
+    length_formula: str
+
+
+def random_options(seed: int) -> Options:
+    random = np.random.default_rng(seed)
+    vocabulary = int(random.integers(3, 6))
+    end_id = int(random.integers(vocabulary))
+    prefix_length = int(random.choice([0, 0, 1, 3]))
+    shared = {
+        "forbidden_ids": tuple({int(random.integers(vocabulary))} - {end_id})[: seed % 2],
+        "no_repeat_ngram": int(random.choice([0, 0, 1, 2, 3])),
+        "repetition_penalty": float(random.choice([1.0, 1.0, 1.3, 0.8])),
+    }
+    tasks = [
+        Task(
+            random_table(seed * 1000 + number, vocabulary=vocabulary, depth=4),
+            end_id,
+            int(random.integers(1, 5)),
+            min_length=int(random.integers(0, 5)),
+            prefix=tuple(random.integers(-1, vocabulary, prefix_length).tolist()),
+            **shared,
+        )
+        for number in range(25)
+    ]
+    formula = str(random.choice(["gnmt", "power"]))
+    return Options(tasks, int(random.integers(1, 6)), float(random.uniform(0, 2)), formula)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_thousand_sentences_with_all_options_equal_a_beam_of_lists(seed: int) -> None:
+    tasks, beam_size, length_penalty, formula = random_options(seed)
+    task = table_step, table_start([task.table for task in tasks]), table_limits(tasks)
+    hypotheses = beam_search(
+        *task, beam_size=beam_size, length_penalty=length_penalty, length_formula=formula
+    )
+    greedy = found_in(greedy_search(*task))
+    for number, (found, task) in enumerate(zip(found_in(hypotheses), tasks, strict=True)):
+        expected = beam_by_lists(
+            task, beam_size=beam_size, length_penalty=length_penalty, formula=formula
+        )
+        assert_found(found, expected)
+        ranks = [rank_of(task, each.ids, length_penalty, formula) for each in expected]
+        scores = hypotheses.scores[number, : len(ranks)]
+        np.testing.assert_allclose(scores, ranks, rtol=1e-5, atol=1e-5)
+        if greedy[number]:  # else all was forbidden at some step
+            assert_found(greedy[number], [greedy_by_lists(task)])
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
@@ -564,25 +628,6 @@ def test_half_precision_logits_are_searched_in_full_precision(find: Any) -> None
     np.testing.assert_array_equal(half.ids, full.ids)
 
 
-@pytest.mark.parametrize("columns", [1024, 1003, 5, 40])
-def test_top_k_sorts_by_score_and_then_by_id(columns: int) -> None:
-    random = np.random.default_rng(0)
-    # Few values, so that there are many equal ones; and whole rows of one value.
-    scores = random.integers(0, 6, size=(50, columns)).astype("f4")
-    scores[0], scores[1], scores[2, 7:] = 1.0, -np.inf, -np.inf
-    best = search._top_k(tf.constant(scores), 4)
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :4]
-    np.testing.assert_array_equal(best.ids, expected)
-    np.testing.assert_array_equal(best.scores, np.take_along_axis(scores, expected, axis=1))
-
-
-def test_top_k_takes_the_lower_of_equal_ids_from_a_worse_block() -> None:
-    # Ids 160 to 191 are a block, with the best score; of the three 3.0, id 70 is in another.
-    scores = np.zeros((1, 1024), "f4")
-    scores[0, [170, 171, 70, 200]] = 9.0, 3.0, 3.0, 3.0
-    assert search._top_k(tf.constant(scores), 4).ids.numpy().tolist() == [[170, 70, 171, 200]]
-
-
 def test_large_vocabularies_are_searched_as_small_ones() -> None:
     # 1,100 ids are searched in blocks; the beam over lists knows none.
     table = np.random.default_rng(2).normal(size=(2, 1100)).astype("f4")
@@ -708,26 +753,6 @@ def test_draws_at_two_positions_are_independent() -> None:
     ids = sample(step, Start(tf.zeros([ROWS], tf.int32), ()), Limits(0, 2), seed=4).ids.numpy()
     counts = np.bincount((ids[:, 0, 0] - 1) * 3 + ids[:, 0, 1] - 1, minlength=9)
     assert chi_square(counts, np.full(9, 1 / 9)) < CHI_SQUARE[8 - 1]
-
-
-def test_a_share_of_all_weights_lies_in_a_column_that_has_some() -> None:
-    # Of the weights 0 1 3 0, the first quarter, 0 included, lies in column 1 and the rest in 2.
-    largest = search._uniform(tf.constant([2**64 - 1], tf.uint64)).numpy()[0]
-    uniforms = tf.constant([0.0, 0.2499, 0.25, largest])
-    weights = tf.constant([[0.0, 1.0, 3.0, 0.0]] * 4)
-    assert largest < 1.0
-    assert search._find(weights, uniforms).numpy().tolist() == [1, 1, 2, 2]
-
-
-def test_keys_are_those_of_splitmix64() -> None:
-    # The first numbers of SplitMix64 seeded with 1234567, as published on rosettacode.org.
-    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    states = [(1234567 + n * 0x9E3779B97F4A7C15) % 2**64 for n in range(3)]
-    keys = search._mix(tf.constant(states, tf.uint64)).numpy()
-    assert keys.tolist() == published
-    assert (keys >> 41).astype(float) * 2.0**-23 == pytest.approx(
-        search._uniform(tf.constant(published, tf.uint64)).numpy(), rel=1e-7
-    )
 
 
 def test_ranking_score_is_the_papers() -> None:

@@ -1,4 +1,5 @@
 # ruff: noqa: F811 (fixtures are imported)
+import shutil
 import threading
 import time
 
@@ -6,10 +7,14 @@ import numpy as np
 import pytest
 from model_fixtures import SENTENCES, model_folder, random_weights, translator  # noqa: F401
 
+from seq2seq import decoding
 from seq2seq import translator as translator_module
-from seq2seq.config import DecodingConfig
+from seq2seq.config import DecodingConfig, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
-from seq2seq.translator import Sampling, Translator, search_options
+from seq2seq.search import Hypotheses
+from seq2seq.search_options import Sampling, search_options
+from seq2seq.tokenizer import TokenizerPair, train_tokenizer
+from seq2seq.translator import Translator
 
 # Of several lengths, in an order that sorting by length changes; some blank, one over-long.
 TEXTS = ["a dog", *SENTENCES[:4], "", "birds", " \t", "the tree", "sing " * 20, "a dog"]
@@ -36,7 +41,7 @@ def greedy_by_teacher_forcing(translator, text):
     ids, log_prob = [], 0.0
     while len(ids) < most and (not ids or ids[-1] != target_tokenizer.eos_id):
         prefix = np.array([[target_tokenizer.bos_id, *ids]], np.int32)
-        logits = translator._model.logits(
+        logits = translator._models[0].logits(
             np.array([source], np.int32), np.array([len(source)], np.int32), prefix
         )
         logits = logits.numpy()[0, -1].astype(np.float64)
@@ -147,15 +152,6 @@ def test_a_translation_ends_at_the_greatest_length(translator):
     assert set(cut) == {True, False}
 
 
-def test_greatest_length_grows_with_the_source():
-    decoding = DecodingConfig(max_length_ratio=1.5, max_length_offset=2)
-    options = search_options(decoding)
-    assert [options.target_length(pieces) for pieces in (1, 2, 3)] == [3, 5, 6]
-    assert search_options(decoding, max_length=4).target_length(100) == 4
-    nothing = DecodingConfig(max_length_ratio=0.0, max_length_offset=0)
-    assert search_options(nothing).target_length(7) == 1
-
-
 # --- sampling -------------------------------------------------------------------------------------
 
 
@@ -187,11 +183,15 @@ def test_score_is_the_sum_of_the_log_probabilities_of_the_pieces(translator):
         tokenizer = translator.tokenizers.source
         source_ids = [*tokenizer.encode(source), tokenizer.eos_id]
         target_ids = [*tokenizer.encode(target), tokenizer.eos_id]
-        logits = translator._model.logits(
-            np.array([source_ids], np.int32),
-            np.array([len(source_ids)], np.int32),
-            np.array([[tokenizer.bos_id, *target_ids[:-1]]], np.int32),
-        ).numpy()[0]
+        logits = (
+            translator._models[0]
+            .logits(
+                np.array([source_ids], np.int32),
+                np.array([len(source_ids)], np.int32),
+                np.array([[tokenizer.bos_id, *target_ids[:-1]]], np.int32),
+            )
+            .numpy()[0]
+        )
         chosen = logits[np.arange(len(target_ids)), target_ids]
         expected.append((chosen - np.log(np.exp(logits).sum(axis=1))).sum())
     assert translator.score(sources, targets) == pytest.approx(expected, rel=1e-4)
@@ -229,6 +229,228 @@ def test_long_targets_are_scored_in_smaller_batches(translator, monkeypatch):
 
 def test_score_of_nothing_is_nothing(without_model):
     assert without_model.score([], []) == []
+
+
+# --- details --------------------------------------------------------------------------------------
+
+
+def test_details_add_up_to_the_log_probability(translator):
+    for translation in translator.translate(SENTENCES, n_best=3, max_length=6):
+        for hypothesis in translation.hypotheses:
+            details = hypothesis.details
+            assert sum(details.log_probs) == pytest.approx(hypothesis.log_prob, rel=1e-4)
+            ended = [] if hypothesis.truncated else ["</s>"]
+            assert details.target == [*hypothesis.pieces, *ended]
+            assert len(details.log_probs) == len(details.target)
+            assert details.attention.shape == (len(details.target), len(details.source))
+            np.testing.assert_allclose(details.attention.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_attention_is_that_of_the_steps(translator):
+    """The same weights by the decoder's own attention, one step after the other."""
+    (translation,) = translator.translate(SENTENCES[:1])
+    model, tokenizers = translator._models[0], translator.tokenizers
+    source = [*tokenizers.source.encode(translation.source), tokenizers.source.eos_id]
+    state, memory = model.begin(np.array([source], np.int32), np.array([len(source)], np.int32))
+    step = model.attending_stepper()
+    state = state, np.zeros([1, len(source)], np.float32)
+    said = [tokenizers.target.bos_id, *translation.hypotheses[0].ids]
+    for place, token in enumerate(said[:-1]):
+        before = np.array(state[1])
+        _, state = step(np.array([token], np.int32), state, memory)
+        np.testing.assert_allclose(
+            state[1][0] - before[0], translation.details.attention[place], atol=1e-5
+        )
+
+
+def test_details_found_beforehand_are_those_found_when_asked_for(translator):
+    late = translator.translate(TEXTS, n_best=2)
+    early = translator.translate(TEXTS, n_best=2, details=True, batch_size=3)
+    for one, other in zip(late, early, strict=True):
+        for a, b in zip(one.hypotheses, other.hypotheses, strict=True):
+            assert a.details.target == b.details.target
+            assert a.details.source == b.details.source
+            np.testing.assert_allclose(a.details.log_probs, b.details.log_probs, rtol=1e-4)
+            np.testing.assert_allclose(a.details.attention, b.details.attention, atol=1e-5)
+
+
+def test_a_blank_text_has_no_details(translator):
+    (translation,) = translator.translate([" "])
+    assert translation.alignment == []
+    assert translation.details.source == ["</s>"]
+    assert translation.details.log_probs == []
+
+
+# --- limits and penalties -------------------------------------------------------------------------
+
+
+def test_every_translation_begins_with_its_prefix(translator):
+    prefixes = ["", "katze", "das haus", ""]
+    texts = SENTENCES[:4]
+    encode = translator.tokenizers.target.encode
+    for options in ({}, {"beam_size": 1}, {"sampling": Sampling(seed=2)}):
+        found = translator.translate(texts, prefixes=prefixes, **options)
+        for translation, prefix in zip(found, prefixes, strict=True):
+            ids = tuple(encode(prefix))
+            assert translation.hypotheses[0].ids[: len(ids)] == ids
+            (log_prob,) = [sum(translation.details.log_probs)]
+            assert translation.log_prob == pytest.approx(log_prob, rel=1e-4)
+    free = texts_of(translator.translate(texts))
+    assert [free[0], free[3]] == [
+        text
+        for text, prefix in zip(
+            texts_of(translator.translate(texts, prefixes=prefixes)), prefixes, strict=True
+        )
+        if not prefix
+    ]
+
+
+def test_there_are_as_many_prefixes_as_texts(without_model):
+    with pytest.raises(DataError, match="prefixes: there are 1, fewer than texts; each text needs"):
+        without_model.translate(["", ""], prefixes=[""])
+    with pytest.raises(DataError, match="texts: there are 1, fewer than prefixes"):
+        without_model.translate([""], prefixes=["", ""])
+    with pytest.raises(UsageError, match="prefixes: got str, expected a list of str"):
+        without_model.translate([""], prefixes="a")
+
+
+def test_a_banned_piece_is_never_said(translator):
+    usual = translator.translate(SENTENCES)
+    piece = max({piece for each in usual for piece in each.pieces})
+    for each in translator.translate(SENTENCES, banned=[piece]):
+        assert piece not in each.pieces
+    with pytest.raises(UsageError, match="banned: 'no piece' is no piece of the target vocabulary"):
+        translator.translate(SENTENCES, banned=["no piece"])
+
+
+def test_lengths_keep_within_both_bounds(translator):
+    for translation in translator.translate(SENTENCES, min_length=4, max_length=5):
+        assert 4 <= len(translation.hypotheses[0].ids) <= 5
+    for translation in translator.translate(SENTENCES, min_length_ratio=1.5, max_length_ratio=2):
+        read = len(translation.details.source) - 1
+        assert len(translation.hypotheses[0].ids) >= 1.5 * read
+
+
+def test_nothing_is_said_twice_if_it_must_not_be(translator):
+    repeated = 0
+    for translation in translator.translate(SENTENCES, min_length=12, max_length=12):
+        repeated += len({*translation.pieces}) < len(translation.pieces)
+    assert repeated
+    for translation in translator.translate(
+        SENTENCES, min_length=12, max_length=12, no_repeat_ngram=1
+    ):
+        assert len({*translation.pieces}) == len(translation.pieces)
+
+
+def test_a_repetition_penalty_is_in_the_score_alone(translator):
+    options = {"beam_size": 4, "length_penalty": 0.0, "max_length": 9}
+    for translation in translator.translate(SENTENCES, repetition_penalty=3.0, **options):
+        assert sum(translation.details.log_probs) == pytest.approx(translation.log_prob, rel=1e-4)
+    changed = translator.translate(SENTENCES, repetition_penalty=3.0, **options)
+    assert any(abs(each.score - each.log_prob) > 1e-3 for each in changed)
+
+
+def test_coverage_is_what_the_attention_left_out(translator):
+    """Wu et al. 2016, eq. 14, from the attention of forced decoding."""
+    options = {"length_penalty": 0.5, "coverage_penalty": 0.7, "n_best": 3, "beam_size": 3}
+    for translation in translator.translate(SENTENCES, **options):
+        for hypothesis in translation.hypotheses:
+            length = len(hypothesis.ids)
+            attended = hypothesis.details.attention.sum(axis=0)
+            coverage = 0.7 * np.log(np.minimum(attended, 1.0)).sum()
+            score = hypothesis.log_prob / ((5 + length) / 6) ** 0.5 + coverage
+            assert hypothesis.score == pytest.approx(score, rel=1e-3)
+
+
+def test_the_power_formula_divides_by_the_length(translator):
+    for translation in translator.translate(SENTENCES, length_penalty=1, length_formula="power"):
+        expected = translation.log_prob / len(translation.hypotheses[0].ids)
+        assert translation.score == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_texts_are_marked(translator):
+    tokenizer = translator.tokenizers.target
+    space, letter, other = (tokenizer.id_of(piece) for piece in ("\u2581", "t", "o"))
+    end = tokenizer.eos_id
+    ids = [[letter, end, end], [other, end, end], [space, letter, end], [space, other, end]]
+    numbers = np.zeros([1, 4])
+    found = Hypotheses(np.array([ids]), np.array([[2, 2, 3, 3]]), numbers, numbers)
+    (sentence,) = translator._encode([("a", "")], first_number=1)
+    hypotheses = translator._hypotheses(found, 0, sentence)
+    assert [each.text for each in hypotheses] == ["t", "o", "t", "o"]
+    assert [each.duplicate for each in hypotheses] == [False, False, True, True]
+
+
+def test_a_batch_holds_no_more_than_its_tokens():
+    sentences = [
+        translator_module._Sentence(number, [0] * length, length - 1, length - 1, 0, [])
+        for number, length in enumerate([3, 9, 2, 4, 1], 1)
+    ]
+    options = search_options(DecodingConfig(), batch_size=3, batch_tokens=9)
+    batches = list(translator_module._batches(sentences, options))
+    assert batches == [[1], [3, 0], [2]]  # the last, of its end alone, is blank
+
+
+# --- ensembles ------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
+    other = translator_of_other_weights(translator)
+    both = Translator(
+        translator.config, translator.tokenizers, translator._models[0], ensemble=other._models
+    )
+    for options in ({"beam_size": 1}, {"beam_size": 3}, {"sampling": Sampling(seed=4)}):
+        for translation in both.translate(SENTENCES, max_length=6, **options):
+            alone = [
+                each._explain(
+                    each._encode([(translation.source, "")], first_number=1),
+                    [translation.hypotheses[0].ids],
+                    1,
+                )[0]
+                for each in (translator, other)
+            ]
+            mean = np.mean([np.exp(each.log_probs) for each in alone], axis=0)
+            np.testing.assert_allclose(np.exp(translation.details.log_probs), mean, rtol=1e-4)
+            assert translation.log_prob == pytest.approx(np.log(mean).sum(), rel=1e-4)
+            attention = np.mean([each.attention for each in alone], axis=0)
+            np.testing.assert_allclose(translation.details.attention, attention, atol=1e-5)
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model(translator):
+    twice = Translator(
+        translator.config,
+        translator.tokenizers,
+        translator._models[0],
+        ensemble=translator._models,
+    )
+    for options in ({"beam_size": 1}, {"beam_size": 3, "coverage_penalty": 0.2}):
+        once = translator.translate(SENTENCES, **options)
+        found = twice.translate(SENTENCES, **options)
+        assert texts_of(found) == texts_of(once)
+        np.testing.assert_allclose(
+            [each.score for each in found], [each.score for each in once], rtol=1e-4
+        )
+
+
+def test_models_of_an_ensemble_share_their_tokenizer(model_folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    config = load_model_config(other)
+    tokenizer = train_tokenizer(SENTENCES[:2] * 9, config.tokenizer)
+    TokenizerPair(tokenizer, tokenizer).save(other / "tokenizer")
+    with pytest.raises(ModelError, match=f"{other}: its tokenizer is not that of {model_folder}"):
+        Translator.load(model_folder, ensemble=[other])
+
+
+def translator_of_other_weights(translator):
+    from seq2seq.models import build_model
+
+    config, tokenizers = translator.config, translator.tokenizers
+    size = tokenizers.target.vocabulary_size
+    model = build_model(config.model, source_vocabulary=size, target_vocabulary=size)
+    weights = random_weights(config, tokenizers)
+    model.load({name: value[..., ::-1] for name, value in weights.items()})
+    return Translator(config, tokenizers, model)
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -290,8 +512,8 @@ def test_order_is_kept_over_many_windows(without_model):
 
 
 def test_threads_share_one_compiled_search(translator, monkeypatch):
-    fresh = Translator(translator.config, translator.tokenizers, translator._model)
-    compile_search = translator_module._compile_search
+    fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
+    compile_search = decoding.compile_search
     compiled = []
 
     def slowly(*arguments):
@@ -299,7 +521,7 @@ def test_threads_share_one_compiled_search(translator, monkeypatch):
         time.sleep(0.05)  # time for every thread to arrive
         return compile_search(*arguments)
 
-    monkeypatch.setattr(translator_module, "_compile_search", slowly)
+    monkeypatch.setattr(decoding, "compile_search", slowly)
     results = {}
 
     def work(number):
@@ -361,49 +583,6 @@ def test_a_text_that_is_not_unicode_is_named(without_model):
 def test_sources_and_targets_must_be_as_many(without_model):
     with pytest.raises(DataError, match="2 sources, but 1 targets; each source needs its own"):
         without_model.score(["a", "b"], ["a"])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"beam_size": 0}, "beam size: got 0, expected a whole number of 1 or more"),
-        ({"beam_size": 2.0}, "beam size: got 2.0, expected a whole number"),
-        ({"beam_size": True}, "beam size: got True, expected a whole number"),
-        ({"n_best": 0}, "n-best: got 0, expected a whole number of 1 or more"),
-        ({"n_best": 6}, "n-best: got 6 hypotheses, but a beam of 5 finds no more than that"),
-        ({"n_best": 2, "sampling": Sampling()}, "n-best: got 2 hypotheses, but a sample is one"),
-        ({"beam_size": 2, "sampling": Sampling()}, "sampling has no beam: give a beam size or"),
-        ({"batch_size": 0}, "batch size: got 0, expected a whole number of 1 or more"),
-        ({"max_length": 0}, "max length: got 0, expected a whole number of 1 or more"),
-        ({"max_length": 10**9}, "max length: got 1000000000, expected at most 10000"),
-        ({"length_penalty": -0.1}, "length penalty: got -0.1, expected a number of 0 or more"),
-        ({"length_penalty": float("nan")}, "length penalty: got nan, expected a number of 0"),
-        ({"length_penalty": float("inf")}, "length penalty: got inf, expected a number of 0"),
-    ],
-)
-def test_options_out_of_range_are_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        search_options(DecodingConfig(beam_size=5), **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"temperature": 0.0}, r"temperature: got 0\.0, expected a number above 0"),
-        ({"temperature": -1.0}, r"temperature: got -1\.0, expected a number above 0"),
-        ({"temperature": float("nan")}, "temperature: got nan, expected a number above 0"),
-        ({"temperature": float("inf")}, "temperature: got inf, expected a number above 0"),
-        ({"top_p": 0.0}, r"top-p: got 0\.0, expected a number above 0, at most 1"),
-        ({"top_p": 1.1}, r"top-p: got 1\.1, expected a number above 0, at most 1"),
-        ({"top_p": float("nan")}, "top-p: got nan, expected a number above 0, at most 1"),
-        ({"top_k": -1}, "top-k: got -1, expected a whole number of 0 or more"),
-        ({"seed": -1}, "seed: got -1, expected a whole number of 0 or more"),
-        ({"seed": 2**63}, "seed: got 9223372036854775808, expected less than 2"),
-    ],
-)
-def test_sampling_out_of_range_is_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        Sampling(**options)
 
 
 def test_a_beam_wider_than_the_vocabulary_is_refused(without_model):

@@ -1,0 +1,255 @@
+"""A model's searches and its forced decoding, each compiled once for batches of any shape.
+
+Shapes: B sentences, S source length, T target length, P prefix length, K hypotheses.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from seq2seq.attention import coverage_score
+from seq2seq.limits import Limits
+from seq2seq.models import TranslationModel, shift_right
+from seq2seq.search import (
+    Hypotheses,
+    Start,
+    Step,
+    averaged,
+    beam_search,
+    greedy_search,
+    ranking_score,
+    sample,
+)
+from seq2seq.tokenizer import Tokenizer
+
+
+class SearchKind(NamedTuple):
+    """What a search is compiled for; all else is given to it at each call.
+
+    Attributes:
+        sampled: Sampling instead of a search.
+        beam_size: 1 is greedy search.
+        n_best: Hypotheses wanted.
+        top_k: Of sampling.
+        length_formula: See `ranking_score`.
+        covers: With a coverage penalty.
+        forbidden_ids: Never said, beside those that are no text.
+        no_repeat_ngram: See `Limits`, as for the rest.
+        penalises_repetition: Whether there is a repetition penalty.
+        has_least_length: Whether there is a least length.
+        has_prefix: Whether prefixes are given.
+    """
+
+    sampled: bool
+    beam_size: int
+    n_best: int
+    top_k: int = 0
+    length_formula: str = "gnmt"
+    covers: bool = False
+    forbidden_ids: tuple[int, ...] = ()
+    no_repeat_ngram: int = 0
+    penalises_repetition: bool = False
+    has_least_length: bool = False
+    has_prefix: bool = False
+
+
+class SearchInputs(NamedTuple):
+    """What a compiled search is given.
+
+    Attributes:
+        source: `[B, S]` int32.
+        source_lengths: `[B]` int32.
+        max_lengths: `[B]` int32, most ids of each translation.
+        min_lengths: `[B]` int32, fewest.
+        prefixes: `[B, P]` int32, what each translation begins with, filled up with `FREE`.
+        numbers: `[B]` int64, the place of each sentence in the input: its share of random numbers.
+        length_penalty: A number, as are the rest.
+        coverage_penalty: Of beam search.
+        repetition_penalty: See `Limits`.
+        temperature: Of sampling.
+        top_p: Of sampling.
+        seed: Of sampling, int64.
+    """
+
+    source: Any
+    source_lengths: Any
+    max_lengths: Any
+    min_lengths: Any
+    prefixes: Any
+    numbers: Any
+    length_penalty: Any
+    coverage_penalty: Any
+    repetition_penalty: Any
+    temperature: Any
+    top_p: Any
+    seed: Any
+
+
+class Forced(NamedTuple):
+    """What forced decoding tells of B given translations.
+
+    Attributes:
+        log_probs: Log-probability of each target id `[B, T]`, 0 past the end.
+        attention: Where the decoder looked as it said each `[B, T, S]`; () without attention.
+    """
+
+    log_probs: Any
+    attention: Any
+
+
+def compile_search(
+    models: Sequence[TranslationModel], tokenizer: Tokenizer, kind: SearchKind
+) -> Callable[..., Any]:
+    """`SearchInputs` to `Hypotheses`: a search of `kind`, traced once for all shapes.
+
+    The models' probabilities are averaged. Their weights are laid out now: what they are set to
+    later has no effect.
+
+    Raises:
+        UsageError: A coverage penalty, and a model without attention.
+    """
+    # None of these is text. A tokenizer without padding has the end id for it.
+    no_text = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id} - {tokenizer.eos_id}
+    forbidden = tuple(sorted(no_text | {*kind.forbidden_ids}))
+    steps: list[Any] = [
+        model.attending_stepper() if kind.covers else model.stepper() for model in models
+    ]
+    step: Step = steps[0] if len(steps) == 1 else averaged(steps)
+
+    # There is no Python control flow to rewrite, and without autograph tracing is much faster.
+    @tf.function(input_signature=[_signature()], autograph=False)  # type: ignore[untyped-decorator]
+    def search(inputs: SearchInputs) -> Hypotheses:
+        limits = Limits(
+            tokenizer.eos_id,
+            inputs.max_lengths,
+            forbidden,
+            inputs.min_lengths if kind.has_least_length else 0,
+            inputs.prefixes if kind.has_prefix else (),
+            kind.no_repeat_ngram,
+            inputs.repetition_penalty if kind.penalises_repetition else 1.0,
+        )
+        start = _start(models, inputs, bos_id=tokenizer.bos_id, covers=kind.covers)
+        return _searched(step, start, limits, kind=kind, inputs=inputs, models=len(models))
+
+    search.get_concrete_function()  # traced now, while the caller holds the lock
+    compiled: Callable[..., Any] = search
+    return compiled
+
+
+def compile_forced(models: Sequence[TranslationModel], bos_id: int) -> Callable[..., Any]:
+    """(source `[B, S]`, its lengths `[B]`, target `[B, T]`, its lengths) to `Forced`.
+
+    Probabilities and attention are the means over `models`.
+    """
+    ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+
+    @tf.function(input_signature=[ids, lengths, ids, lengths], autograph=False)
+    def forced(source, source_lengths, target, target_lengths):  # type: ignore[no-untyped-def]
+        read = shift_right(target, bos_id)
+        found = [model.attend(source, source_lengths, read) for model in models]
+        # As stable as log-softmax, and never a second tensor as large as the logits.
+        losses = [
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+            for logits, _ in found
+        ]
+        log_probs = _log_mean([-loss for loss in losses])
+        real = tf.sequence_mask(target_lengths, tf.shape(target)[1], dtype=log_probs.dtype)
+        attention = [weights for _, weights in found if not isinstance(weights, tuple)]
+        mean = tf.add_n(attention) / len(attention) if attention else ()
+        return Forced(log_probs * real, mean)
+
+    forced.get_concrete_function()
+    compiled: Callable[..., Any] = forced
+    return compiled
+
+
+def _signature() -> SearchInputs:
+    sentences, number = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.float32)
+    ids = tf.TensorSpec([None, None], tf.int32)
+    return SearchInputs(
+        source=ids,
+        source_lengths=sentences,
+        max_lengths=sentences,
+        min_lengths=sentences,
+        prefixes=ids,
+        numbers=tf.TensorSpec([None], tf.int64),
+        length_penalty=number,
+        coverage_penalty=number,
+        repetition_penalty=number,
+        temperature=number,
+        top_p=number,
+        seed=tf.TensorSpec([], tf.int64),
+    )
+
+
+def _start(
+    models: Sequence[TranslationModel], inputs: SearchInputs, *, bos_id: int, covers: bool
+) -> Start:
+    """The source as each model read it: one state and memory, or tuples of them."""
+    begun: list[tuple[Any, Any]] = [
+        model.begin(inputs.source, inputs.source_lengths) for model in models
+    ]
+    if covers:
+        nothing = tf.zeros(tf.shape(inputs.source))
+        begun = [((state, nothing), memory) for state, memory in begun]
+    states, memories = zip(*begun, strict=True)
+    bos = tf.fill(tf.shape(inputs.numbers), bos_id)
+    if len(models) == 1:
+        return Start(bos, states[0], memories[0])
+    return Start(bos, states, memories)
+
+
+def _searched(
+    step: Any, start: Start, limits: Limits, *, kind: SearchKind, inputs: SearchInputs, models: int
+) -> Hypotheses:
+    """Hypotheses whose scores have the length penalty in them, from a beam or not."""
+    if not kind.sampled and kind.beam_size > 1:
+        return beam_search(
+            step,
+            start,
+            limits,
+            beam_size=kind.beam_size,
+            length_penalty=inputs.length_penalty,
+            length_formula=kind.length_formula,
+            n_best=kind.n_best,
+            completion_score=_coverage(inputs.coverage_penalty, models) if kind.covers else None,
+            repeat_memory=False,
+        )
+    if kind.sampled:
+        found = sample(
+            step,
+            start,
+            limits,
+            seed=inputs.seed,
+            temperature=inputs.temperature,
+            top_k=kind.top_k,
+            top_p=inputs.top_p,
+            rows=inputs.numbers,
+        )
+    else:
+        found = greedy_search(step, start, limits)
+    scores = ranking_score(found.scores, found.lengths, inputs.length_penalty, kind.length_formula)
+    return found._replace(scores=scores)
+
+
+def _coverage(penalty: tf.Tensor, models: int) -> Callable[[Any, Any], tf.Tensor]:
+    """The completion score of `attending_stepper`s: the mean over the models."""
+
+    def score(state: Any, memory: Any) -> tf.Tensor:
+        if models == 1:
+            return coverage_score(state[1], memory.lengths, penalty)
+        scores = [
+            coverage_score(attended, each.lengths, penalty)
+            for (_, attended), each in zip(state, memory, strict=True)
+        ]
+        return tf.add_n(scores) / models
+
+    return score
+
+
+def _log_mean(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logarithm of the mean probability."""
+    if len(log_probs) == 1:
+        return log_probs[0]
+    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - tf.math.log(float(len(log_probs)))

@@ -1,0 +1,140 @@
+"""Where decoding ends, and what a hypothesis may and must say.
+
+Shapes: B sentences, N rows (the hypotheses of all sentences, N / B each), V vocabulary, C columns,
+T longest hypothesis, P longest prefix.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from seq2seq.errors import UsageError
+
+FREE = -1
+"""In a prefix: the position is left to the search."""
+
+
+class Limits(NamedTuple):
+    """Where decoding ends, and what a hypothesis may and must say.
+
+    Attributes:
+        end_id: The id that completes a hypothesis.
+        max_length: Most ids of each sentence's hypotheses, end id counted: `[B]` int32, or one
+            number for all. A hypothesis of this length is complete without an end id.
+        forbidden_ids: Ids that are never chosen. With the end id among them every hypothesis has
+            `max_length` ids.
+        min_length: Fewest ids, end id counted: `[B]` int32, or one number for all.
+        prefix: What each hypothesis begins with, `[B, P]` int32, `FREE` where any id may stand; ()
+            if there is none. It goes before all other limits but `max_length`, and its ids are
+            scored like any others.
+        no_repeat_ngram: No hypothesis has the same ids twice in a row of so many (Paulus et al.
+            2018, sec. 2.5); 0 allows all.
+        repetition_penalty: Logits of ids that the hypothesis has already are divided by it where
+            positive, else multiplied (Keskar et al. 2019, sec. 4.1); 1 changes nothing.
+    """
+
+    end_id: int
+    max_length: tf.Tensor | int
+    forbidden_ids: tuple[int, ...] = ()
+    min_length: Any = 0
+    prefix: Any = ()
+    no_repeat_ngram: int = 0
+    repetition_penalty: tf.Tensor | float = 1.0
+
+    @property
+    def penalises(self) -> bool:
+        """Whether scores differ from the model's log-probabilities."""
+        return tf.is_tensor(self.repetition_penalty) or self.repetition_penalty != 1.0
+
+    @property
+    def has_least_length(self) -> bool:
+        """Whether an end can come too early."""
+        if isinstance(self.min_length, tuple):
+            return False
+        return not isinstance(self.min_length, int) or self.min_length > 1
+
+
+def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:
+    """`limits` with lengths for each of the `sentences` (an int32 scalar); () if none is too short.
+
+    Raises:
+        UsageError: A limit is out of range.
+    """
+    if limits.no_repeat_ngram < 0:
+        raise UsageError(f"no_repeat_ngram: got {limits.no_repeat_ngram}, expected 0 or more")
+    penalty = limits.repetition_penalty
+    if not tf.is_tensor(penalty) and not 0.0 < penalty < math.inf:
+        raise UsageError(f"repetition_penalty: got {penalty!r}, expected a finite number above 0")
+    least = limits.min_length
+    return limits._replace(
+        max_length=tf.broadcast_to(tf.cast(limits.max_length, tf.int32), [sentences]),
+        min_length=(
+            tf.broadcast_to(tf.cast(least, tf.int32), [sentences])
+            if limits.has_least_length
+            else ()
+        ),
+    )
+
+
+def may_not_follow(ids: tf.Tensor, limits: Limits, length: tf.Tensor) -> tf.Tensor:
+    """Which of `ids` `[N, C]` may not follow `length` ids: forbidden ones, and an early end."""
+    may_not = tf.zeros_like(ids, tf.bool)
+    if limits.forbidden_ids:
+        forbidden = tf.constant(sorted(limits.forbidden_ids))
+        may_not = tf.reduce_any(ids[:, :, None] == forbidden, axis=2)
+    if limits.has_least_length:
+        early = length + 1 < _per_row(limits.min_length, ids)  # [N]
+        may_not |= early[:, None] & (ids == limits.end_id)
+    return may_not
+
+
+def forced_ids(limits: Limits, length: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """What each of the `rows` (any tensor `[N, ...]`) must say after `length` ids, or `FREE`."""
+    padded = tf.pad(limits.prefix, [[0, 0], [0, 1]], constant_values=FREE)
+    at = tf.minimum(length, tf.shape(limits.prefix)[1])
+    return _per_row(padded[:, at], rows)
+
+
+def penalised(logits: tf.Tensor, limits: Limits, said: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """`logits` `[N, V]` after the repetition penalty; `said` `[N, T]` has `length` ids a row."""
+    if not limits.penalises:
+        return logits
+    place = _places(said, tf.broadcast_to(tf.range(tf.shape(said)[1]) < length, tf.shape(said)))
+    repeated = tf.gather_nd(logits, place)
+    factor = tf.cast(limits.repetition_penalty, tf.float32)
+    lower = tf.where(repeated > 0.0, repeated / factor, repeated * factor)
+    return tf.tensor_scatter_nd_update(logits, place, lower)
+
+
+def without_repeated_ngrams(
+    logits: tf.Tensor, limits: Limits, said: tf.Tensor, length: tf.Tensor
+) -> tf.Tensor:
+    """`logits` `[N, V]` with -inf for what would complete an n-gram that `said` `[N, T]` has.
+
+    With n = 3, said = [7, 8, 9, 7, 8] and so length = 5: the last two ids stand at 0 as well, and
+    there 9 follows.
+    """
+    n = limits.no_repeat_ngram
+    if not n:
+        return logits
+    starts = tf.maximum(tf.shape(said)[1] - n + 1, 0)  # where an n-gram can begin
+    same = tf.broadcast_to(tf.range(starts) <= length - n, [tf.shape(said)[0], starts])
+    for offset in range(n - 1):
+        last = tf.gather(said, tf.maximum(length - n + 1 + offset, 0), axis=1)  # [N]
+        same &= said[:, offset : offset + starts] == last[:, None]
+    place = _places(said[:, n - 1 :][:, :starts], same)
+    values = tf.fill([tf.shape(place)[0]], tf.constant(-math.inf))
+    return tf.tensor_scatter_nd_update(logits, place, values)
+
+
+def _places(ids: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Where the `chosen` of `ids` `[N, C]` stand among logits: pairs of row and id."""
+    columns = tf.cast(tf.where(chosen), tf.int32)  # pairs of row and column
+    return tf.stack([columns[:, 0], tf.gather_nd(ids, columns)], axis=1)
+
+
+def _per_row(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """`[B]` as `[N]`: a sentence's value for each of its rows."""
+    sentences = tf.maximum(tf.shape(values)[0], 1)
+    return tf.repeat(values, tf.shape(rows)[0] // sentences)

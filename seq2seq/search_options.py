@@ -1,0 +1,232 @@
+"""How to search: the options of `translate`, checked as a whole, every default filled in."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from seq2seq.config import DecodingConfig
+from seq2seq.errors import UsageError
+
+LengthFormula = Literal["gnmt", "power"]
+
+_MOST_PIECES = 10_000  # greatest `max_length`: room for them is set aside beforehand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Draw translations from the model instead of searching for the most likely one.
+
+    Attributes:
+        temperature: Logits are divided by it; below 1 prefers likely pieces more.
+        top_k: Draw among the k most likely pieces only; 0 draws among all.
+        top_p: Draw among the most likely pieces that together have this probability.
+        seed: Equal seeds draw equal translations.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise UsageError(f"temperature: got {self.temperature}, expected a number above 0")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p: got {self.top_p}, expected a number above 0, at most 1")
+        check_whole_number("top-k", self.top_k, at_least=0)
+        check_whole_number("seed", self.seed, at_least=0)
+        if self.seed >= 1 << 63:
+            raise UsageError(f"seed: got {self.seed}, expected less than 2 ** 63")
+
+
+class Options(TypedDict, total=False):
+    """The options of `Translator.translate`; what is left out or None is as the model's
+    configuration says, or off.
+
+    Attributes:
+        beam_size: Hypotheses followed at a time; 1 is greedy search.
+        n_best: Hypotheses returned for each text, at most `beam_size`.
+        length_penalty: Exponent of the length that log-probabilities are divided by; 0 favours
+            short translations.
+        length_formula: "gnmt", ((5 + length) / 6) ** length_penalty (Wu et al. 2016, sec. 7), or
+            "power", length ** length_penalty.
+        coverage_penalty: Against leaving parts of the source out (beta there, sec. 7); needs a beam
+            and a model with attention.
+        min_length: Fewest pieces of a translation, end of sentence included.
+        max_length: Most pieces. None: in proportion to the source, as configured.
+        min_length_ratio: Fewest pieces for each piece of the source.
+        max_length_ratio: Most pieces for each piece of the source, a few more allowed as
+            configured.
+        no_repeat_ngram: No translation has the same pieces twice in a row of so many.
+        repetition_penalty: Above 1 makes pieces less likely that the translation has already
+            (Keskar et al. 2019, sec. 4.1).
+        banned: Target pieces that are never said.
+        sampling: Draw instead of search.
+        batch_size: Most sentences translated at a time; a matter of speed only, as the next.
+        batch_tokens: Most source pieces at a time, padding included.
+        details: Also find the attention and the log-probability of each piece, all texts of a batch
+            at once; without it they are found for one hypothesis when they are asked for.
+    """
+
+    beam_size: int | None
+    n_best: int
+    length_penalty: float | None
+    length_formula: LengthFormula
+    coverage_penalty: float
+    min_length: int
+    max_length: int | None
+    min_length_ratio: float
+    max_length_ratio: float | None
+    no_repeat_ngram: int
+    repetition_penalty: float
+    banned: Sequence[str]
+    sampling: Sampling | None
+    batch_size: int
+    batch_tokens: int
+    details: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """`Options` with every default filled in; made by `search_options`."""
+
+    beam_size: int
+    n_best: int
+    length_penalty: float
+    length_formula: LengthFormula
+    coverage_penalty: float
+    min_length: int
+    max_length: int | None
+    min_length_ratio: float
+    max_length_ratio: float
+    max_length_offset: int
+    no_repeat_ngram: int
+    repetition_penalty: float
+    banned: tuple[str, ...]
+    sampling: Sampling | None
+    batch_size: int
+    batch_tokens: int
+    details: bool
+
+    def most_pieces(self, source_pieces: int, prefix_pieces: int = 0) -> int:
+        """The greatest length of a translation, end of sentence included."""
+        if self.max_length is not None:
+            most = self.max_length
+        else:
+            most = max(1, int(self.max_length_ratio * source_pieces + self.max_length_offset))
+        return max(most, prefix_pieces + 1)
+
+    def fewest_pieces(self, source_pieces: int) -> int:
+        """The least length of a translation, end of sentence included."""
+        return max(self.min_length, math.ceil(self.min_length_ratio * source_pieces))
+
+    @property
+    def has_least_length(self) -> bool:
+        """Whether a translation can be too short."""
+        return self.min_length > 1 or self.min_length_ratio > 0
+
+
+def search_options(
+    decoding: DecodingConfig,
+    *,
+    beam_size: int | None = None,
+    n_best: int = 1,
+    length_penalty: float | None = None,
+    length_formula: LengthFormula = "gnmt",
+    coverage_penalty: float = 0.0,
+    min_length: int = 0,
+    max_length: int | None = None,
+    min_length_ratio: float = 0.0,
+    max_length_ratio: float | None = None,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+    banned: Sequence[str] = (),
+    sampling: Sampling | None = None,
+    batch_size: int = 64,
+    batch_tokens: int = 4096,
+    details: bool = False,
+) -> SearchOptions:
+    """`Options`, checked; what is None comes from `decoding`.
+
+    Raises:
+        UsageError: A value out of range, or options that exclude each other.
+    """
+    if sampling is not None and beam_size is not None:
+        raise UsageError("sampling has no beam: give a beam size or sample, not both")
+    if beam_size is None:
+        beam_size = decoding.beam_size if sampling is None else 1
+    options = SearchOptions(
+        beam_size=beam_size,
+        n_best=n_best,
+        length_penalty=decoding.length_penalty if length_penalty is None else length_penalty,
+        length_formula=length_formula,
+        coverage_penalty=coverage_penalty,
+        min_length=min_length,
+        max_length=max_length,
+        min_length_ratio=min_length_ratio,
+        max_length_ratio=(
+            decoding.max_length_ratio if max_length_ratio is None else max_length_ratio
+        ),
+        max_length_offset=decoding.max_length_offset,
+        no_repeat_ngram=no_repeat_ngram,
+        repetition_penalty=repetition_penalty,
+        banned=tuple(banned),
+        sampling=sampling,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        details=details,
+    )
+    _check_ranges(options)
+    _check_together(options)
+    return options
+
+
+def _check_ranges(options: SearchOptions) -> None:
+    check_whole_number("beam size", options.beam_size, at_least=1)
+    check_whole_number("n-best", options.n_best, at_least=1)
+    check_whole_number("batch size", options.batch_size, at_least=1)
+    check_whole_number("batch tokens", options.batch_tokens, at_least=1)
+    check_whole_number("min length", options.min_length, at_least=0)
+    check_whole_number("no-repeat n-gram", options.no_repeat_ngram, at_least=0)
+    if options.max_length is not None:
+        check_whole_number("max length", options.max_length, at_least=1)
+    for name, length in (("max length", options.max_length), ("min length", options.min_length)):
+        if length is not None and length > _MOST_PIECES:
+            raise UsageError(f"{name}: got {length}, expected at most {_MOST_PIECES}")
+    if options.length_formula not in ("gnmt", "power"):
+        raise UsageError(f"length formula: got {options.length_formula!r}, expected gnmt or power")
+    for name, value in (
+        ("length penalty", options.length_penalty),
+        ("coverage penalty", options.coverage_penalty),
+        ("min length ratio", options.min_length_ratio),
+        ("max length ratio", options.max_length_ratio),
+    ):
+        if not (value >= 0 and math.isfinite(value)):
+            raise UsageError(f"{name}: got {value}, expected a number of 0 or more")
+    penalty = options.repetition_penalty
+    if not (penalty > 0 and math.isfinite(penalty)):
+        raise UsageError(f"repetition penalty: got {penalty}, expected a number above 0")
+
+
+def _check_together(options: SearchOptions) -> None:
+    if options.n_best > options.beam_size:
+        found = "a sample is one"
+        if options.sampling is None:
+            found = f"a beam of {options.beam_size} finds no more than that"
+        raise UsageError(f"n-best: got {options.n_best} hypotheses, but {found}")
+    if options.coverage_penalty and options.beam_size == 1:
+        raise UsageError(
+            "coverage penalty: it ranks the hypotheses of a beam, and there is but one; give a "
+            "beam size of 2 or more"
+        )
+    if options.max_length is not None and options.min_length > options.max_length:
+        raise UsageError(
+            f"min length: got {options.min_length}, more than the max length {options.max_length}"
+        )
+
+
+def check_whole_number(name: str, value: object, *, at_least: int) -> None:
+    """Raises a UsageError if `value` is no whole number of `at_least` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise UsageError(f"{name}: got {value!r}, expected a whole number of {at_least} or more")

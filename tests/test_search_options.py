@@ -1,0 +1,80 @@
+import pytest
+
+from seq2seq.config import DecodingConfig
+from seq2seq.errors import UsageError
+from seq2seq.search_options import Sampling, search_options
+
+
+def test_greatest_length_grows_with_the_source():
+    decoding = DecodingConfig(max_length_ratio=1.5, max_length_offset=2)
+    options = search_options(decoding)
+    assert [options.most_pieces(pieces) for pieces in (1, 2, 3)] == [3, 5, 6]
+    assert search_options(decoding, max_length=4).most_pieces(100) == 4
+    nothing = DecodingConfig(max_length_ratio=0.0, max_length_offset=0)
+    assert search_options(nothing).most_pieces(7) == 1
+
+
+def test_greatest_length_has_room_for_the_prefix_and_one_piece_more():
+    options = search_options(DecodingConfig(), max_length=4)
+    assert [options.most_pieces(9, prefix) for prefix in (0, 3, 4, 7)] == [4, 4, 5, 8]
+
+
+def test_least_length_is_the_greater_of_both():
+    options = search_options(DecodingConfig(), min_length=3, min_length_ratio=0.5)
+    assert [options.fewest_pieces(pieces) for pieces in (1, 6, 7)] == [3, 3, 4]
+    assert options.has_least_length
+    assert not search_options(DecodingConfig(), min_length=1).has_least_length
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "beam size: got 0, expected a whole number of 1 or more"),
+        ({"beam_size": 2.0}, "beam size: got 2.0, expected a whole number"),
+        ({"beam_size": True}, "beam size: got True, expected a whole number"),
+        ({"n_best": 0}, "n-best: got 0, expected a whole number of 1 or more"),
+        ({"n_best": 6}, "n-best: got 6 hypotheses, but a beam of 5 finds no more than that"),
+        ({"n_best": 2, "sampling": Sampling()}, "n-best: got 2 hypotheses, but a sample is one"),
+        ({"beam_size": 2, "sampling": Sampling()}, "sampling has no beam: give a beam size or"),
+        ({"batch_size": 0}, "batch size: got 0, expected a whole number of 1 or more"),
+        ({"max_length": 0}, "max length: got 0, expected a whole number of 1 or more"),
+        ({"max_length": 10**9}, "max length: got 1000000000, expected at most 10000"),
+        ({"min_length": -1}, "min length: got -1, expected a whole number of 0 or more"),
+        ({"min_length": 10**9}, "min length: got 1000000000, expected at most 10000"),
+        ({"min_length": 5, "max_length": 4}, "min length: got 5, more than the max length 4"),
+        ({"min_length_ratio": -1}, "min length ratio: got -1, expected a number of 0 or more"),
+        ({"max_length_ratio": -1}, "max length ratio: got -1, expected a number of 0 or more"),
+        ({"no_repeat_ngram": -1}, "no-repeat n-gram: got -1, expected a whole number of 0 or"),
+        ({"repetition_penalty": 0.0}, r"repetition penalty: got 0\.0, expected a number above 0"),
+        ({"coverage_penalty": -1.0}, r"coverage penalty: got -1\.0, expected a number of 0"),
+        ({"coverage_penalty": 0.2, "beam_size": 1}, "coverage penalty: it ranks the hypotheses of"),
+        ({"length_formula": "wu"}, "length formula: got 'wu', expected gnmt or power"),
+        ({"batch_tokens": 0}, "batch tokens: got 0, expected a whole number of 1 or more"),
+        ({"length_penalty": -0.1}, "length penalty: got -0.1, expected a number of 0 or more"),
+        ({"length_penalty": float("nan")}, "length penalty: got nan, expected a number of 0"),
+        ({"length_penalty": float("inf")}, "length penalty: got inf, expected a number of 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        search_options(DecodingConfig(beam_size=5), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, r"temperature: got 0\.0, expected a number above 0"),
+        ({"temperature": -1.0}, r"temperature: got -1\.0, expected a number above 0"),
+        ({"temperature": float("nan")}, "temperature: got nan, expected a number above 0"),
+        ({"temperature": float("inf")}, "temperature: got inf, expected a number above 0"),
+        ({"top_p": 0.0}, r"top-p: got 0\.0, expected a number above 0, at most 1"),
+        ({"top_p": 1.1}, r"top-p: got 1\.1, expected a number above 0, at most 1"),
+        ({"top_p": float("nan")}, "top-p: got nan, expected a number above 0, at most 1"),
+        ({"top_k": -1}, "top-k: got -1, expected a whole number of 0 or more"),
+        ({"seed": -1}, "seed: got -1, expected a whole number of 0 or more"),
+        ({"seed": 2**63}, "seed: got 9223372036854775808, expected less than 2"),
+    ],
+)
+def test_sampling_out_of_range_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        Sampling(**options)
