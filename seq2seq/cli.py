@@ -21,7 +21,7 @@ from seq2seq.config import load_config, load_model_config
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
 from seq2seq.lines import one_line, read_lines, unreadable
 from seq2seq.search_options import Options, Sampling, search_options
-from seq2seq.streams import LineInput, check_new, opened_output, standard_output
+from seq2seq.streams import LineInput, check_new, opened_output, standard_output, write_new
 from seq2seq.translation import Hypothesis, Translation, pharaoh
 from seq2seq.translator import Translator
 
@@ -242,6 +242,39 @@ def translate(
             else:
                 stream.write(translation.text + _aligned(translation.hypotheses[0], alignment))
     summary.report()
+
+
+@app.command()
+def attention(
+    model: ModelFolder,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="One source sentence.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="A translation of it.", show_default="the model's own")
+    ] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(help="1 is greedy search.", show_default="the model's")
+    ] = None,
+) -> None:
+    """Draw where the model looks as it translates one sentence (needs the extra `plot`)."""
+    from seq2seq.attention_plot import draw_attention, picture_kind
+
+    kind = picture_kind(output)
+    if load_model_config(model).model.attention == "none":
+        raise UsageError(f"{model}: has no attention to draw (model.attention)")
+    if not text.strip():
+        raise UsageError("TEXT: is blank; expected a sentence")
+    check_new(output)
+    translator = Translator.load(model)
+    if target is None:
+        (translation,) = translator.translate([text], beam_size=beam_size)
+        details = translation.details
+    else:
+        (details,) = translator.explain([text], [target])
+    write_new(output, draw_attention(details, kind))
+    standard_output().write(f"{' '.join(details.source)}\n{' '.join(details.target)}\n")
 
 
 @app.command()

@@ -123,6 +123,26 @@ def opened_output(path: Path | None) -> Iterator[LineOutput]:
                 temporary.unlink(missing_ok=True)
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file that appears under its name when all of it is written.
+
+    Raises:
+        UsageError: `path` exists already.
+        StorageError: It cannot be written.
+    """
+    check_new(path)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with _opened(temporary, "xb", name=str(path)) as stream:
+            stream.write(content)
+        _publish(temporary, path)
+    except OSError as err:
+        raise _unwritable(str(path), err) from err
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def check_new(path: Path) -> None:
     """Checks that writing to `path` would replace nothing.
 

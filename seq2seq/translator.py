@@ -205,6 +205,19 @@ class Translator:
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
             FloatingPointError: The model's output is not a number.
         """
+        explained = self.explain(sources, targets, batch_size=batch_size)
+        return [math.fsum(details.log_probs) for details in explained]
+
+    def explain(
+        self, sources: Iterable[str], targets: Iterable[str], *, batch_size: int = 64
+    ) -> list[Details]:
+        """What the model makes of each target as the translation of its source: see `Details`.
+
+        Raises:
+            UsageError: `sources` or `targets` is not an iterable of str.
+            DataError: Not as many targets as sources, or a text that is not valid Unicode.
+            FloatingPointError: The model's output is not a number.
+        """
         check_whole_number("batch size", batch_size, at_least=1)
         source_texts = _checked_texts("sources", sources)
         target_texts = _checked_texts("targets", targets)
@@ -216,8 +229,7 @@ class Translator:
         encoded = self._encode([(text, "") for text in source_texts], first_number=1)
         end = self.tokenizers.target.eos_id
         target_ids = [[*ids, end] for ids in self.tokenizers.target.encode_batch(target_texts)]
-        explained = self._explain(encoded, target_ids, batch_size)
-        return [math.fsum(details.log_probs) for details in explained]
+        return self._explain(encoded, target_ids, batch_size)
 
     def _stream(
         self,

@@ -90,7 +90,7 @@ def test_help_lists_the_commands(capsysbinary):
     assert main(["--help"]) == 0
     lines, errors = output_of(capsysbinary)
     listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
-    assert listed == ["train", "translate", "score", "evaluate", "inspect", "demo"]
+    assert listed == ["train", "translate", "attention", "score", "evaluate", "inspect", "demo"]
     assert errors == ""
 
 
@@ -106,6 +106,7 @@ def test_help_lists_the_commands(capsysbinary):
             "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
             "--temperature --top-k --top-p --seed --format --alignment",
         ),
+        ("attention", "-o --output --target --beam-size"),
         ("score", "--source --target"),
         ("evaluate", "--source --reference --hypothesis --format"),
         ("inspect", ""),
@@ -351,6 +352,31 @@ def test_alignment_needs_attention(not_loaded, source, monkeypatch, capsysbinary
     assert error_of(capsysbinary) == (
         f"error: --alignment: {not_loaded} has no attention (model.attention)"
     )
+
+
+def test_attention_is_drawn(loaded, translator, tmp_path, capsysbinary):
+    picture = tmp_path / "attention.png"
+    assert main(["attention", loaded, "a dog", "-o", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (translation,) = translator.translate(["a dog"])
+    details = translation.details
+    expected = [" ".join(details.source), " ".join(details.target)]
+    assert output_of(capsysbinary)[0] == expected
+    assert main(["attention", loaded, "a dog", "-o", str(picture)]) == 2
+    assert f"error: {picture}: exists already" in error_of(capsysbinary)
+
+
+def test_attention_of_a_given_translation_is_drawn(loaded, translator, tmp_path, capsysbinary):
+    picture = tmp_path / "attention.svg"
+    assert main(["attention", loaded, "a dog", "-o", str(picture), "--target", "katze"]) == 0
+    (details,) = translator.explain(["a dog"], ["katze"])
+    assert output_of(capsysbinary)[0][1] == " ".join(details.target)
+    assert b"<svg" in picture.read_bytes()
+
+
+def test_there_must_be_something_to_draw(not_loaded, tmp_path, capsysbinary):
+    assert main(["attention", not_loaded, " ", "-o", str(tmp_path / "a.png")]) == 2
+    assert error_of(capsysbinary) == "error: TEXT: is blank; expected a sentence"
 
 
 def test_an_ensemble_is_loaded_whole(not_loaded, source, monkeypatch, translator, capsysbinary):
