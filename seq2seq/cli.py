@@ -4,6 +4,7 @@ stdout carries data only; progress, warnings and errors go to stderr. Nothing im
 needs TensorFlow, so help and wrong usage answer at once.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -18,20 +19,23 @@ from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
-from seq2seq.config import load_config, load_model_config
+from seq2seq.config import CONFIG_FILE, load_config, load_model_config
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
+from seq2seq.journal import ResumableOutput, resumable_output
 from seq2seq.lines import one_line, read_lines, unreadable
-from seq2seq.streams import LineInput, check_new, opened_output, standard_output
-from seq2seq.translator import Sampling, Translation, Translator, search_options
+from seq2seq.streams import LineInput, check_new, is_special, opened_output, standard_output
+from seq2seq.translator import TOKENIZER_FOLDER, Sampling, Translation, Translator, search_options
 
 _STDIN = 0
 _PROGRESS_SECONDS = 30.0  # between lines of progress where there is no terminal
 _SCORED_AT_A_TIME = 1024
+_HASH_DIGITS = 16  # 64 bits tell any two files from each other that nobody made to be alike
 _UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
 # Readers of JSON lines that split at more than LF would split inside a string at these.
 _JSON_ESCAPES = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 Device = Literal["auto", "cpu", "gpu"]
+Renderer = Callable[[int, Translation], str]  # of the number of a line, from 0
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -118,6 +122,10 @@ def translate(
             "--output", "-o", help="File to write when all is done.", show_default="stdout"
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run with the same options was stopped."),
+    ] = False,
     beam_size: Annotated[
         int | None, typer.Option(help="1 is greedy search.", show_default="the model's")
     ] = None,
@@ -169,21 +177,21 @@ def translate(
             wanted=sample,
         ),
     }
+    if resume:
+        _check_can_resume(source, output)
     # Checked before the seconds that loading a model takes.
-    search_options(load_model_config(model).decoding, **settings)
+    options = search_options(load_model_config(model).decoding, **settings)
     _check_files(source, output)
-    with opened_output(output) as stream:
-        translator = Translator.load(model)
-        summary = _Summary()
-        for number, translation in enumerate(
-            summary.watch(_translations(translator, source, settings))
-        ):
-            if output_format == "jsonl":
-                stream.write(_json_line(translation))
-            elif n_best > 1:
-                stream.write(_n_best_lines(number, translation))
-            else:
-                stream.write(translation.text + "\n")
+    render = _json_line if output_format == "jsonl" else _n_best_lines if n_best > 1 else _line
+    with _terminable():
+        if output is None or _is_stream(source) or is_special(output):
+            summary = _translate_stream(model, source, output, settings=settings, render=render)
+        else:
+            deciding = {**_contents(model), **asdict(options), "format": output_format}
+            with resumable_output(
+                output, read_lines(Path(source)), settings=deciding, resume=resume
+            ) as kept:
+                summary = _translate_rest(model, kept, settings=settings, render=render)
     summary.report()
 
 
@@ -290,6 +298,64 @@ def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
     return Sampling(**given)
 
 
+def _translate_stream(
+    model: Path, source: str, output: Path | None, *, settings: dict[str, Any], render: Renderer
+) -> "_Summary":
+    """Translates what can be read or written but once."""
+    with opened_output(output) as stream:
+        translator = Translator.load(model)
+        summary = _Summary()
+        translations = _translations(translator, source, settings)
+        for number, translation in enumerate(summary.watch(translations)):
+            stream.write(render(number, translation))
+    return summary
+
+
+def _translate_rest(
+    model: Path, output: ResumableOutput, *, settings: dict[str, Any], render: Renderer
+) -> "_Summary":
+    """Translates the lines that are not done yet; what is written is saved after each window."""
+    translator = Translator.load(model)
+    window_size = search_options(translator.config.decoding, **settings).window_size
+    summary = _Summary(output.lines, output.saved.counts)
+    translations = translator.translate_iter(
+        output.texts, first_number=output.lines + 1, **settings
+    )
+    for translation in summary.watch(translations):
+        output.write(translation.source, render(output.lines, translation))
+        if output.lines % window_size == 0:
+            output.save(summary.counts)
+    return summary
+
+
+def _contents(model: Path) -> dict[str, str]:
+    """What tells one model from another: a hash of each part that translations depend on."""
+    from seq2seq.checkpoint import best_weights_sha256  # heavier than what other commands need
+
+    files = sorted(path for path in (model / TOKENIZER_FOLDER).glob("*") if path.is_file())
+    tokenizer = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    configuration = hashlib.sha256((model / CONFIG_FILE).read_bytes())
+    return {
+        "weights": best_weights_sha256(model)[:_HASH_DIGITS],
+        "tokenizer": tokenizer.hexdigest()[:_HASH_DIGITS],
+        "configuration": configuration.hexdigest()[:_HASH_DIGITS],
+    }
+
+
+def _is_stream(source: str) -> bool:
+    return source == "-" or is_special(Path(source))
+
+
+def _check_can_resume(source: str, output: Path | None) -> None:
+    if output is None:
+        raise UsageError("--resume: needs --output: standard output cannot be gone on with")
+    if is_special(output):
+        raise UsageError(f"--resume: {output} is no regular file and cannot be gone on with")
+    if _is_stream(source):
+        name = "standard input" if source == "-" else f"{source} is no regular file and"
+        raise UsageError(f"--resume: {name} cannot be read from the start again; name a file")
+
+
 def _check_files(source: str, output: Path | None) -> None:
     """Finds early what would fail only after the model is loaded, or overwrite the input."""
     path = Path(source)
@@ -326,7 +392,13 @@ def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
     return hypotheses
 
 
-def _json_line(translation: Translation) -> str:
+def _line(number: int, translation: Translation) -> str:
+    del number
+    return f"{translation.text}\n"
+
+
+def _json_line(number: int, translation: Translation) -> str:
+    del number
     record = {
         "source": translation.source,
         "source_truncated": translation.source_truncated,
@@ -346,9 +418,11 @@ def _n_best_lines(number: int, translation: Translation) -> str:
 class _Summary:
     """What went by while translating, shown on stderr: at work, and when all is done."""
 
-    def __init__(self) -> None:
-        self.lines = self.blank = self.source_truncated = self.truncated = 0
-        self.pieces = self.unknown = 0
+    def __init__(self, before: int = 0, counts: Mapping[str, int] | None = None) -> None:
+        """Goes on from the `counts` of an earlier run, which translated `before` lines."""
+        self.lines = self.before = before
+        names = ("blank", "source_truncated", "truncated", "pieces", "unknown")
+        self.counts = dict.fromkeys(names, 0) | dict(counts or {})
         self.started = time.monotonic()
 
     def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
@@ -357,31 +431,33 @@ class _Summary:
             due = self.started + interval
             for translation in translations:
                 self.lines += 1
-                self.blank += not translation.source_pieces
-                self.source_truncated += translation.source_truncated
-                self.truncated += translation.truncated
-                self.pieces += translation.source_pieces
-                self.unknown += translation.source_unknown
+                self.counts["blank"] += not translation.source_pieces
+                self.counts["source_truncated"] += translation.source_truncated
+                self.counts["truncated"] += translation.truncated
+                self.counts["pieces"] += translation.source_pieces
+                self.counts["unknown"] += translation.source_unknown
                 if time.monotonic() >= due:
                     due = time.monotonic() + interval
                     show(f"{self.lines:,} lines translated, {self.speed():,.0f} sentences/s")
                 yield translation
 
     def speed(self) -> float:
-        """Lines a second so far."""
-        return self.lines / max(time.monotonic() - self.started, 1e-9)
+        """Lines a second, those of an earlier run left out."""
+        return (self.lines - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def report(self) -> None:
         """Shows the totals, and what may be wrong with the input."""
+        counts = self.counts
+        before = f", {self.before:,} of them before" if self.before else ""
         _say(
-            f"{self.lines:,} lines translated, {self.blank:,} of them blank; truncated: "
-            f"{self.source_truncated:,} lines, {self.truncated:,} translations; "
-            f"{self.speed():,.1f} sentences/s"
+            f"{self.lines:,} lines translated{before}, {counts['blank']:,} of them blank; "
+            f"truncated: {counts['source_truncated']:,} lines, {counts['truncated']:,} "
+            f"translations; {self.speed():,.1f} sentences/s"
         )
-        if self.unknown > _UNKNOWN_SHARE * self.pieces:
+        if counts["unknown"] > _UNKNOWN_SHARE * counts["pieces"]:
             _say(
-                f"warning: the model does not know {self.unknown / self.pieces:.0%} of the source "
-                "pieces; is the input in the language it was trained on?"
+                f"warning: the model does not know {counts['unknown'] / counts['pieces']:.0%} of "
+                "the source pieces; is the input in the language it was trained on?"
             )
 
 
@@ -398,6 +474,28 @@ def _progress() -> Iterator[tuple[Callable[[str], None], float]]:
         yield _say, _PROGRESS_SECONDS
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends what is being done as Ctrl-C does."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is an exception, so that outputs are left in good order."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread, whose business signals are
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _isatty(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
@@ -409,8 +507,15 @@ def _best(best: Mapping[str, Any]) -> str:
 
 
 def _failed(error: BaseException) -> int:
-    """Tells what went wrong in one line; the exit code."""
+    """Tells what went wrong in one line, and what there is to know besides; the exit code."""
     _drop_unwritten()
+    exit_code = _told(error)
+    for note in getattr(error, "__notes__", ()):
+        _say(note)
+    return exit_code
+
+
+def _told(error: BaseException) -> int:
     match error:
         case Interrupted():
             _say(str(error))
@@ -423,6 +528,9 @@ def _failed(error: BaseException) -> int:
             return error.exit_code
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
+        case _Terminated():
+            _say("terminated")
+            return 128 + signal.SIGTERM
         case KeyboardInterrupt():
             _say("interrupted")
             return 128 + signal.SIGINT

@@ -142,6 +142,14 @@ class SearchOptions:
     max_length_offset: int
     sampling: Sampling | None
 
+    @property
+    def window_size(self) -> int:
+        """Texts read ahead to be put into batches, which never reach beyond such a window.
+
+        Translating from the start of any window on gives what translating all gives from there.
+        """
+        return self.batch_size * _WINDOW_BATCHES
+
     def target_length(self, source_pieces: int) -> int:
         """The greatest length of a translation in pieces, end of sentence included."""
         if self.max_length is not None:
@@ -324,6 +332,7 @@ class Translator:
         max_length: int | None = None,
         sampling: Sampling | None = None,
         ready: Callable[[], bool] | None = None,
+        first_number: int = 1,
     ) -> Iterator[Translation]:
         """Translates a stream of any length as it is read, in order; see `translate`.
 
@@ -342,6 +351,8 @@ class Translator:
             ready: Says whether the next text can be had without waiting for it. Where it cannot,
                 the texts read so far are translated first, so that whoever sends them one by one
                 has each answered before sending the next.
+            first_number: The number of the first text: errors name a text by its number, and
+                sampling draws by it.
         """
         _check_not_one_text("texts", texts)
         options = search_options(
@@ -359,7 +370,7 @@ class Translator:
                 f"beam size: got {options.beam_size}, more than the {vocabulary} pieces of the "
                 "target vocabulary"
             )
-        return self._stream(texts, options, ready)
+        return self._stream(texts, options, ready, first_number=first_number)
 
     def score(
         self, sources: Iterable[str], targets: Iterable[str], *, batch_size: int = 64
@@ -393,10 +404,15 @@ class Translator:
         return scores
 
     def _stream(
-        self, texts: Iterable[str], options: SearchOptions, ready: Callable[[], bool] | None
+        self,
+        texts: Iterable[str],
+        options: SearchOptions,
+        ready: Callable[[], bool] | None,
+        *,
+        first_number: int,
     ) -> Iterator[Translation]:
-        number = 1
-        for window in _windows(texts, size=options.batch_size * _WINDOW_BATCHES, ready=ready):
+        number = first_number
+        for window in _windows(texts, size=options.window_size, ready=ready):
             yield from self._translate_window(window, options, first_number=number)
             number += len(window)
 
