@@ -116,8 +116,8 @@ def resumable_output(
         StorageError: It cannot be written.
     """
     with _locked_journal(path) as journal:
-        earlier = _earlier(path, journal)
-        with _nothing_left_of_nothing(path, journal):
+        earlier = _earlier(path)
+        with _nothing_left_of_nothing(path):
             check_new(path)
             if earlier.mark.lines:
                 _check_resumable(path, earlier, settings=settings, resume=resume)
@@ -133,7 +133,7 @@ def resumable_output(
                     yield output
                     _publish(path, partial)
                 except BaseException as err:
-                    _note_what_is_kept(path, journal, err)
+                    _note_what_is_kept(path, err)
                     raise
 
 
@@ -199,43 +199,43 @@ def _is_still(path: Path, file: BinaryIO) -> bool:
 
 
 @contextmanager
-def _nothing_left_of_nothing(path: Path, journal: BinaryIO) -> Iterator[None]:
+def _nothing_left_of_nothing(path: Path) -> Iterator[None]:
     """Deletes both files if the block fails and there is nothing in them to go on with."""
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            if not _earlier(path, journal).mark.lines:
+            if not _earlier(path).mark.lines:
                 _partial(path).unlink(missing_ok=True)
                 _journal(path).unlink()
         raise
 
 
-def _note_what_is_kept(path: Path, journal: BinaryIO, err: BaseException) -> None:
+def _note_what_is_kept(path: Path, err: BaseException) -> None:
     with suppress(OSError):  # the files are asked: a fault while saving may come before or after it
-        if lines := _earlier(path, journal).mark.lines:
+        if lines := _earlier(path).mark.lines:
             err.add_note(f"{path}: {lines:,} lines are translated and kept; --resume goes on there")
 
 
-def _earlier(path: Path, journal: BinaryIO) -> _Earlier:
+def _earlier(path: Path) -> _Earlier:
     """What earlier runs left, which may be nothing.
 
     Raises:
         UsageError: The journal is of another kind.
     """
-    journal.seek(0)
-    lines = [line for line in journal if line.endswith(b"\n")]  # writing the last was cut short
+    # What comes after the last LF is nothing, or what a kill or a full disk left of a line.
+    lines = _journal(path).read_bytes().split(b"\n")[:-1]
     if not lines:
         return _Earlier({}, Mark(), 0)
     settings = _settings(path, lines[0])
-    mark, end, marked = Mark(), 0, len(lines[0])
+    mark, end, marked = Mark(), 0, len(lines[0]) + 1
     size = _partial(path).stat().st_size if _partial(path).exists() else 0
     for line in lines[1:]:
         try:
             later = Mark(**json.loads(line))
         except (ValueError, TypeError):
             break
-        marked += len(line)
+        marked += len(line) + 1
         if later.size <= size:
             mark, end = later, marked
     return _Earlier(settings, mark, end)

@@ -2,6 +2,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 
 import pytest
 
@@ -354,20 +355,31 @@ def test_a_disk_that_is_full_at_the_start_leaves_nothing(path, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_later_keeps_what_was_saved(path, monkeypatch):
-    append = journal._append
-
-    def full(file, fields):
-        if fields.get("lines") == 4:
-            file.write(b'{"lines": 4, "si')  # as much as there was room for
-            file.flush()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(file, fields)
-
-    monkeypatch.setattr(journal, "_append", full)
-    with pytest.raises(StorageError, match=r"out\.txt: cannot be written: No space") as raised:
-        run(path)
+def test_a_disk_that_is_full_later_keeps_what_was_saved(path, marks):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    leave(path, lines=2)
+    size = marks.stat().st_size  # with one mark; there is room for half of another
+    marks.unlink()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"out\.txt: cannot be written: ") as raised:
+            run(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert raised.value.__notes__[0].startswith(f"{path}: 2 lines are translated and kept; ")
-    monkeypatch.undo()
     assert run(path, resume=True)[0] == 5
     assert path.read_bytes() == WHOLE
+
+
+def test_output_that_finds_no_room_keeps_what_was_saved(path):
+    texts = ["a", "b", "x" * 5000, "c"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"out\.txt: cannot be written: ") as raised:
+            run(path, texts=texts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.__notes__[0].startswith(f"{path}: 2 lines are translated and kept; ")
+    assert run(path, texts=texts, resume=True)[0] == 2
+    assert path.read_bytes() == "".join(f"<{text}>\n" for text in texts).encode()

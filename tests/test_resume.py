@@ -151,7 +151,7 @@ def test_however_often_it_is_killed_no_line_is_lost_or_doubled(
     kill_again_and_again(STAND_IN, arguments, output, expected=expected, kills=kills, longest=0.3)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_model_that_is_killed_goes_on_to_the_same_scores(
     model_folder, translator, source, tmp_path, monkeypatch, kills
 ):
