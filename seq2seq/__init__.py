@@ -23,6 +23,7 @@ The modules in reading order. Those marked * need TensorFlow; no other imports i
     evaluation    BLEU, chrF and TER with signatures
     translator    strings in, strings out (starts TensorFlow when a model is loaded)
     inspection    what a model folder holds
+    journal       an output that a killed run leaves half done and a later one goes on with
     cli           the command line
 
     from seq2seq import Translator

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,21 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
         return dict(load_file(_verified_files(path, [WEIGHTS])[WEIGHTS]))
     except (OSError, SafetensorError) as err:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
+
+
+def best_weights_sha256(folder: Path) -> str:
+    """The sha256 of the file with the weights that `load_best_weights` gives.
+
+    Raises:
+        ModelError: There are none, or they are damaged.
+    """
+    best = read_best(folder)
+    if best is not None:
+        return _weights_sha256(_path(folder, best["step"]), [WEIGHTS])
+    for step in sorted(checkpoint_steps(folder), reverse=True):
+        with suppress(ModelError):
+            return _weights_sha256(_path(folder, step), [WEIGHTS, OPTIMIZER, STATE])
+    raise ModelError(f"{folder}: no usable checkpoint in {folder / CHECKPOINTS}")
 
 
 def write_best(folder: Path, best: Mapping[str, Any]) -> None:
@@ -250,6 +265,24 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 def _verified_files(path: Path, names: Sequence[str]) -> dict[str, Path]:
     """Files of a checkpoint by name, each as long and with the hash that the manifest promises."""
+    promised = _promised_files(path)
+    for name in names:
+        file = path / name
+        if not file.is_file():
+            raise ModelError(f"{file}: missing; the checkpoint is damaged")
+        if _fingerprint(file) != promised.get(name):
+            raise ModelError(f"{file}: damaged: not the size and sha256 that {MANIFEST} says")
+    return {name: path / name for name in names}
+
+
+def _weights_sha256(path: Path, names: Sequence[str]) -> str:
+    """That of a checkpoint of which the files `names` are whole."""
+    _verified_files(path, names)
+    return str(_promised_files(path)[WEIGHTS]["sha256"])
+
+
+def _promised_files(path: Path) -> dict[str, Any]:
+    """Size and sha256 of each file of a checkpoint by name, from its manifest."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version, step, promised = manifest["format"], manifest["step"], dict(manifest["files"])
@@ -259,13 +292,7 @@ def _verified_files(path: Path, names: Sequence[str]) -> dict[str, Path]:
         raise ModelError(f"{path}: format {version}, expected {FORMAT_VERSION}; retrain or convert")
     if path.name != f"step-{step}":
         raise ModelError(f"{path}: {MANIFEST} is of step {step}; give the folder its name back")
-    for name in names:
-        file = path / name
-        if not file.is_file():
-            raise ModelError(f"{file}: missing; the checkpoint is damaged")
-        if _fingerprint(file) != promised.get(name):
-            raise ModelError(f"{file}: damaged: not the size and sha256 that {MANIFEST} says")
-    return {name: path / name for name in names}
+    return promised
 
 
 def _unwritable(path: Path, err: OSError) -> StorageError:

@@ -4,6 +4,7 @@ stdout carries data only; progress, warnings and errors go to stderr. Nothing im
 needs TensorFlow, so help and wrong usage answer at once.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -12,28 +13,40 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, NamedTuple, TextIO
 
 import typer
 
-from seq2seq.config import load_config, load_model_config
+from seq2seq.config import CONFIG_FILE, load_config, load_model_config
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
+from seq2seq.journal import ResumableOutput, resumable_output
 from seq2seq.lines import one_line, read_lines, unreadable
 from seq2seq.search_options import Options, Sampling, search_options
-from seq2seq.streams import LineInput, check_new, opened_output, standard_output, write_new
+from seq2seq.streams import (
+    LineInput,
+    check_new,
+    is_special,
+    opened_output,
+    standard_output,
+    write_new,
+)
 from seq2seq.translation import Hypothesis, Translation, pharaoh
-from seq2seq.translator import Translator
+from seq2seq.translator import TOKENIZER_FOLDER, Translator
 
 _STDIN = 0
 _PROGRESS_SECONDS = 30.0  # between lines of progress where there is no terminal
 _SCORED_AT_A_TIME = 1024
+_HASH_DIGITS = 16  # 64 bits tell any two files from each other that nobody made to be alike
 _UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
 # Readers of JSON lines that split at more than LF would split inside a string at these.
 _JSON_ESCAPES = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 Device = Literal["auto", "cpu", "gpu"]
 Unit = Literal["pieces", "words"]
+Renderer = Callable[[int, Translation], str]  # of the number of a line, from 0
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -120,6 +133,10 @@ def translate(
             "--output", "-o", help="File to write when all is done.", show_default="stdout"
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run with the same options was stopped."),
+    ] = False,
     beam_size: Annotated[
         int | None, typer.Option(help="1 is greedy search.", show_default="the model's")
     ] = None,
@@ -223,24 +240,30 @@ def translate(
             wanted=sample,
         ),
     }
+    if resume:
+        _check_can_resume(source, output)
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
-    search_options(config.decoding, **settings)
+    options = search_options(config.decoding, **settings)
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     _check_files(source, output)
-    with opened_output(output) as stream:
-        translator = Translator.load(model, ensemble=ensemble or ())
-        summary = _Summary()
-        for number, translation in enumerate(
-            summary.watch(_translations(translator, source, prefix, settings))
-        ):
-            if output_format == "jsonl":
-                stream.write(_json_line(translation, alignment or "pieces"))
-            elif n_best > 1:
-                stream.write(_n_best_lines(number, translation, alignment))
-            else:
-                stream.write(translation.text + _aligned(translation.hypotheses[0], alignment))
+    models = [model, *(ensemble or ())]
+    work = _Work(models, prefix, settings, _renderer(output_format, n_best, alignment))
+    with _terminable():
+        if output is None or _is_stream(source) or is_special(output):
+            summary = _translate_stream(work, source, output)
+        else:
+            deciding = {
+                **_contents(models, prefix),
+                **asdict(options),
+                "format": output_format,
+                "alignment": alignment,
+            }
+            with resumable_output(
+                output, read_lines(Path(source)), settings=deciding, resume=resume
+            ) as kept:
+                summary = _translate_rest(work, kept)
     summary.report()
 
 
@@ -380,6 +403,97 @@ def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
     return Sampling(**given)
 
 
+class _Work(NamedTuple):
+    """What `translate` is to do, wherever its lines come from and go.
+
+    Attributes:
+        models: Model folder; further ones are an ensemble with it.
+        prefix: File of what translations begin with.
+        settings: Of the search.
+        render: A translation as it is written.
+    """
+
+    models: list[Path]
+    prefix: Path | None
+    settings: Options
+    render: Renderer
+
+    def load(self) -> Translator:
+        return Translator.load(self.models[0], ensemble=self.models[1:])
+
+    def prefixes(self, first: int = 0) -> Iterator[str] | None:
+        """Those of all lines from number `first` on, counted from 0."""
+        return islice(read_lines(self.prefix), first, None) if self.prefix else None
+
+
+def _translate_stream(work: _Work, source: str, output: Path | None) -> "_Summary":
+    """Translates what can be read or written but once."""
+    with opened_output(output) as stream:
+        translator = work.load()
+        summary = _Summary()
+        ready = None
+        if source == "-":
+            stdin = LineInput(_STDIN)
+            lines, ready = stdin.lines(), stdin.line_ready
+        else:
+            lines = read_lines(Path(source))
+        translations = translator.translate_iter(
+            lines, prefixes=work.prefixes(), ready=ready, **work.settings
+        )
+        for number, translation in enumerate(summary.watch(translations)):
+            stream.write(work.render(number, translation))
+    return summary
+
+
+def _translate_rest(work: _Work, output: ResumableOutput) -> "_Summary":
+    """Translates the lines that are not done yet; what is written is saved after each window."""
+    translator = work.load()
+    window_size = search_options(translator.config.decoding, **work.settings).window_size
+    summary = _Summary(output.lines, output.saved.counts)
+    translations = translator.translate_iter(
+        output.texts,
+        prefixes=work.prefixes(output.lines),
+        first_number=output.lines + 1,
+        **work.settings,
+    )
+    for translation in summary.watch(translations):
+        output.write(translation.source, work.render(output.lines, translation))
+        if output.lines % window_size == 0:
+            output.save(summary.counts)
+    return summary
+
+
+def _contents(models: Sequence[Path], prefix: Path | None) -> dict[str, str]:
+    """What tells one translation's input from another's: a hash of each part but the text."""
+    from seq2seq.checkpoint import best_weights_sha256  # heavier than what other commands need
+
+    first = models[0]
+    files = sorted(path for path in (first / TOKENIZER_FOLDER).glob("*") if path.is_file())
+    parts = {
+        "tokenizer": b"".join(path.read_bytes() for path in files),
+        "configuration": (first / CONFIG_FILE).read_bytes(),
+        "prefix": b"".join(f"{line}\n".encode() for line in read_lines(prefix)) if prefix else b"",
+    }
+    hashes = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
+    shown = {name: each[:_HASH_DIGITS] for name, each in hashes.items()}
+    weights = [best_weights_sha256(model)[:_HASH_DIGITS] for model in models]
+    return {"weights": " ".join(weights), **shown}
+
+
+def _is_stream(source: str) -> bool:
+    return source == "-" or is_special(Path(source))
+
+
+def _check_can_resume(source: str, output: Path | None) -> None:
+    if output is None:
+        raise UsageError("--resume: needs --output: standard output cannot be gone on with")
+    if is_special(output):
+        raise UsageError(f"--resume: {output} is no regular file and cannot be gone on with")
+    if _is_stream(source):
+        name = "standard input" if source == "-" else f"{source} is no regular file and"
+        raise UsageError(f"--resume: {name} cannot be read from the start again; name a file")
+
+
 def _check_files(source: str, output: Path | None) -> None:
     """Finds early what would fail only after the model is loaded, or overwrite the input."""
     path = Path(source)
@@ -398,18 +512,6 @@ def _lines(source: str) -> Iterator[str]:
     return LineInput(_STDIN).lines() if source == "-" else read_lines(Path(source))
 
 
-def _translations(
-    translator: Translator, source: str, prefix: Path | None, settings: Options
-) -> Iterator[Translation]:
-    prefixes = read_lines(prefix) if prefix else None
-    if source != "-":
-        return translator.translate_iter(read_lines(Path(source)), prefixes=prefixes, **settings)
-    stdin = LineInput(_STDIN)
-    return translator.translate_iter(
-        stdin.lines(), prefixes=prefixes, ready=stdin.line_ready, **settings
-    )
-
-
 def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
     """The model's translations, for `evaluate`."""
     translator = Translator.load(model)
@@ -417,6 +519,15 @@ def _hypotheses(model: Path, sources: Sequence[str]) -> list[str]:
     hypotheses = [each.text for each in summary.watch(translator.translate_iter(sources))]
     summary.report()
     return hypotheses
+
+
+def _renderer(output_format: str, n_best: int, unit: Unit | None) -> Renderer:
+    """What a line of output is made by."""
+    if output_format == "jsonl":
+        return lambda number, translation: _json_line(translation, unit or "pieces")
+    if n_best > 1:
+        return lambda number, translation: _n_best_lines(number, translation, unit)
+    return lambda number, translation: translation.text + _aligned(translation.hypotheses[0], unit)
 
 
 def _json_line(translation: Translation, unit: Unit) -> str:
@@ -467,9 +578,11 @@ def _aligned(hypothesis: Hypothesis, unit: Unit | None) -> str:
 class _Summary:
     """What went by while translating, shown on stderr: at work, and when all is done."""
 
-    def __init__(self) -> None:
-        self.lines = self.blank = self.source_truncated = self.truncated = 0
-        self.pieces = self.unknown = 0
+    def __init__(self, before: int = 0, counts: Mapping[str, int] | None = None) -> None:
+        """Goes on from the `counts` of an earlier run, which translated `before` lines."""
+        self.lines = self.before = before
+        names = ("blank", "source_truncated", "truncated", "pieces", "unknown")
+        self.counts = dict.fromkeys(names, 0) | dict(counts or {})
         self.started = time.monotonic()
 
     def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
@@ -478,31 +591,33 @@ class _Summary:
             due = self.started + interval
             for translation in translations:
                 self.lines += 1
-                self.blank += not translation.source_pieces
-                self.source_truncated += translation.source_truncated
-                self.truncated += translation.truncated
-                self.pieces += translation.source_pieces
-                self.unknown += translation.source_unknown
+                self.counts["blank"] += not translation.source_pieces
+                self.counts["source_truncated"] += translation.source_truncated
+                self.counts["truncated"] += translation.truncated
+                self.counts["pieces"] += translation.source_pieces
+                self.counts["unknown"] += translation.source_unknown
                 if time.monotonic() >= due:
                     due = time.monotonic() + interval
                     show(f"{self.lines:,} lines translated, {self.speed():,.0f} sentences/s")
                 yield translation
 
     def speed(self) -> float:
-        """Lines a second so far."""
-        return self.lines / max(time.monotonic() - self.started, 1e-9)
+        """Lines a second, those of an earlier run left out."""
+        return (self.lines - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     def report(self) -> None:
         """Shows the totals, and what may be wrong with the input."""
+        counts = self.counts
+        before = f", {self.before:,} of them before" if self.before else ""
         _say(
-            f"{self.lines:,} lines translated, {self.blank:,} of them blank; truncated: "
-            f"{self.source_truncated:,} lines, {self.truncated:,} translations; "
-            f"{self.speed():,.1f} sentences/s"
+            f"{self.lines:,} lines translated{before}, {counts['blank']:,} of them blank; "
+            f"truncated: {counts['source_truncated']:,} lines, {counts['truncated']:,} "
+            f"translations; {self.speed():,.1f} sentences/s"
         )
-        if self.unknown > _UNKNOWN_SHARE * self.pieces:
+        if counts["unknown"] > _UNKNOWN_SHARE * counts["pieces"]:
             _say(
-                f"warning: the model does not know {self.unknown / self.pieces:.0%} of the source "
-                "pieces; is the input in the language it was trained on?"
+                f"warning: the model does not know {counts['unknown'] / counts['pieces']:.0%} of "
+                "the source pieces; is the input in the language it was trained on?"
             )
 
 
@@ -519,6 +634,28 @@ def _progress() -> Iterator[tuple[Callable[[str], None], float]]:
         yield _say, _PROGRESS_SECONDS
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends what is being done as Ctrl-C does."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is an exception, so that outputs are left in good order."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread, whose business signals are
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _isatty(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
@@ -530,8 +667,15 @@ def _best(best: Mapping[str, Any]) -> str:
 
 
 def _failed(error: BaseException) -> int:
-    """Tells what went wrong in one line; the exit code."""
+    """Tells what went wrong in one line, and what there is to know besides; the exit code."""
     _drop_unwritten()
+    exit_code = _told(error)
+    for note in getattr(error, "__notes__", ()):
+        _say(note)
+    return exit_code
+
+
+def _told(error: BaseException) -> int:
     match error:
         case Interrupted():
             _say(str(error))
@@ -544,6 +688,9 @@ def _failed(error: BaseException) -> int:
             return error.exit_code
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
+        case _Terminated():
+            _say("terminated")
+            return 128 + signal.SIGTERM
         case KeyboardInterrupt():
             _say("interrupted")
             return 128 + signal.SIGINT

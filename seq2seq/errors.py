@@ -43,7 +43,7 @@ class DivergenceError(Seq2SeqError):
 
 
 class LockedError(Seq2SeqError):
-    """A model folder that another process is training in."""
+    """A model folder or an output that another process is writing."""
 
     exit_code = 7
 

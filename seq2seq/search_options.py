@@ -10,6 +10,8 @@ from seq2seq.errors import UsageError
 
 LengthFormula = Literal["gnmt", "power"]
 
+# Texts read ahead, in batches: enough for batches of like lengths, few enough to hold any input.
+_WINDOW_BATCHES = 16
 _MOST_PIECES = 10_000  # greatest `max_length`: room for them is set aside beforehand
 
 
@@ -108,6 +110,14 @@ class SearchOptions:
     batch_size: int
     batch_tokens: int
     details: bool
+
+    @property
+    def window_size(self) -> int:
+        """Texts read ahead to be put into batches, which never reach beyond such a window.
+
+        Translating from the start of any window on gives what translating all gives from there.
+        """
+        return self.batch_size * _WINDOW_BATCHES
 
     def most_pieces(self, source_pieces: int, prefix_pieces: int = 0) -> int:
         """The greatest length of a translation, end of sentence included."""

@@ -11,6 +11,8 @@ from typing import BinaryIO, Literal, cast
 from seq2seq.errors import StorageError, UsageError
 from seq2seq.lines import read_lines
 
+OutputMode = Literal["wb", "xb", "r+b", "a+b"]
+
 _CHUNK = 1 << 16
 # How long the next line may take and still count as being there: a program that writes line after
 # line is not waiting for answers, and somebody who does will not notice.
@@ -81,7 +83,7 @@ class LineOutput:
         except BrokenPipeError:
             raise
         except OSError as err:
-            raise _unwritable(self._name, err) from err
+            raise unwritable(self._name, err) from err
 
 
 def standard_output() -> LineOutput:
@@ -108,14 +110,14 @@ def opened_output(path: Path | None) -> Iterator[LineOutput]:
     """
     if path is None:
         yield standard_output()
-    elif path.exists() and not path.is_file() and not path.is_dir():
-        with _opened(path, "wb", name=str(path)) as stream:
+    elif is_special(path):
+        with opened(path, "wb", name=str(path)) as stream:
             yield LineOutput(stream, str(path))
     else:
         check_new(path)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
         try:
-            with _opened(temporary, "xb", name=str(path)) as stream:
+            with opened(temporary, "xb", name=str(path)) as stream:
                 yield LineOutput(stream, str(path))
             _publish(temporary, path)
         finally:
@@ -133,14 +135,19 @@ def write_new(path: Path, content: bytes) -> None:
     check_new(path)
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
-        with _opened(temporary, "xb", name=str(path)) as stream:
+        with opened(temporary, "xb", name=str(path)) as stream:
             stream.write(content)
         _publish(temporary, path)
     except OSError as err:
-        raise _unwritable(str(path), err) from err
+        raise unwritable(str(path), err) from err
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether `path` is there and neither file nor folder: a device or a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def check_new(path: Path) -> None:
@@ -156,11 +163,16 @@ def check_new(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path, mode: Literal["wb", "xb"], *, name: str) -> Iterator[BinaryIO]:
+def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
+    """The file `path`, every write to which is flushed by whoever writes.
+
+    Raises:
+        StorageError: It cannot be opened; says that `name` cannot be written.
+    """
     try:
         stream = path.open(mode)
     except OSError as err:
-        raise _unwritable(name, err) from err
+        raise unwritable(name, err) from err
     try:
         yield stream
     finally:
@@ -174,8 +186,9 @@ def _publish(temporary: Path, path: Path) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as err:
-        raise _unwritable(str(path), err) from err
+        raise unwritable(str(path), err) from err
 
 
-def _unwritable(name: str, err: OSError) -> StorageError:
+def unwritable(name: str, err: OSError) -> StorageError:
+    """The error for a file that the system does not let us write."""
     return StorageError(f"{name}: cannot be written: {err.strerror or err}")

@@ -39,8 +39,6 @@ __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Trans
 
 TOKENIZER_FOLDER = "tokenizer"
 
-# Texts read ahead, in batches: enough for batches of like lengths, few enough to hold any input.
-_WINDOW_BATCHES = 16
 # Most logits a scoring batch may have: 256 MB of float32.
 _SCORING_LOGITS = 1 << 26
 
@@ -164,6 +162,7 @@ class Translator:
         *,
         prefixes: Iterable[str] | None = None,
         ready: Callable[[], bool] | None = None,
+        first_number: int = 1,
         **options: Unpack[Options],
     ) -> Iterator[Translation]:
         """Translates a stream of any length as it is read, in order; see `translate`.
@@ -178,6 +177,8 @@ class Translator:
             ready: Says whether the next text can be had without waiting for it. Where it cannot,
                 the texts read so far are translated first, so that whoever sends them one by one
                 has each answered before sending the next.
+            first_number: The number of the first text: errors name a text by its number, and
+                sampling draws by it.
             **options: See `Options`.
         """
         _check_not_one_text("texts", texts)
@@ -191,7 +192,8 @@ class Translator:
                 "target vocabulary"
             )
         self._banned_ids(checked)
-        return self._stream(_with_prefixes(texts, prefixes), checked, ready)
+        pairs = _with_prefixes(texts, prefixes)
+        return self._stream(pairs, checked, ready, first_number=first_number)
 
     def score(
         self, sources: Iterable[str], targets: Iterable[str], *, batch_size: int = 64
@@ -236,9 +238,11 @@ class Translator:
         texts: Iterable[tuple[str, str]],
         options: SearchOptions,
         ready: Callable[[], bool] | None,
+        *,
+        first_number: int,
     ) -> Iterator[Translation]:
-        number = 1
-        for window in _windows(texts, size=options.batch_size * _WINDOW_BATCHES, ready=ready):
+        number = first_number
+        for window in _windows(texts, size=options.window_size, ready=ready):
             yield from self._translate_window(window, options, first_number=number)
             number += len(window)
 

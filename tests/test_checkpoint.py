@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from seq2seq.checkpoint import (
     Checkpoint,
+    best_weights_sha256,
     checkpoint_steps,
     load_best_weights,
     load_checkpoint,
@@ -510,6 +511,26 @@ def test_best_weights_are_those_of_the_best_step(tmp_path: Path) -> None:
     # What only training needs is not asked for.
     file_of(tmp_path, 6, "optimizer.safetensors").unlink()
     assert load_best_weights(tmp_path)["encoder/kernel"][0, 0] == 6
+
+
+def test_the_hash_of_the_best_weights_is_that_of_those_that_are_loaded(tmp_path: Path) -> None:
+    def hash_of(step: int) -> str:
+        content = file_of(tmp_path, step, "weights.safetensors").read_bytes()
+        return hashlib.sha256(content).hexdigest()
+
+    with pytest.raises(ModelError, match="no usable checkpoint in "):
+        best_weights_sha256(tmp_path)
+    save_steps(tmp_path, 1, 2, 3)
+    assert len({hash_of(step) for step in (1, 2, 3)}) == 3
+    assert best_weights_sha256(tmp_path) == hash_of(3)
+    flip_one_bit(file_of(tmp_path, 3, "optimizer.safetensors"))
+    assert load_best_weights(tmp_path)["encoder/kernel"][0, 0] == 2
+    assert best_weights_sha256(tmp_path) == hash_of(2)
+    write_best(tmp_path, {"step": 1, "bleu": 9.5})
+    assert best_weights_sha256(tmp_path) == hash_of(1)
+    flip_one_bit(file_of(tmp_path, 1, "weights.safetensors"))
+    with pytest.raises(ModelError, match=r"step-1.weights\.safetensors: damaged"):
+        best_weights_sha256(tmp_path)
 
 
 @EVERY_DAMAGE

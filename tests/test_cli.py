@@ -2,6 +2,8 @@
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
 from seq2seq import cli
+from seq2seq.checkpoint import Checkpoint, save_checkpoint, write_best
 from seq2seq.cli import main
 from seq2seq.errors import (
     DataError,
@@ -23,6 +26,7 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
+from seq2seq.journal import resumable_output
 from seq2seq.search_options import Sampling
 from seq2seq.translation import pharaoh
 from seq2seq.translator import Translator
@@ -101,7 +105,8 @@ def test_help_lists_the_commands(capsysbinary):
         ("train", "--output --set --resume --overwrite --device"),
         (
             "translate",
-            "-o --output --beam-size --n-best --length-penalty --length-formula --coverage-penalty "
+            "-o --output --resume --beam-size --n-best --length-penalty --length-formula "
+            "--coverage-penalty "
             "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
             "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
             "--temperature --top-k --top-p --seed --format --alignment",
@@ -508,6 +513,207 @@ def test_a_full_disk_is_exit_code_5(loaded, source, capsysbinary, monkeypatch):
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["translate", loaded, str(source)]) == 5
     assert capsysbinary.readouterr().err.decode() == f"error: standard output: {message}\n"
+
+
+# --- translate --resume ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_source(tmp_path):
+    """A file of 50 lines, some blank; at a batch size of 1 a window is 16 of them."""
+    path = tmp_path / "long.txt"
+    lines = [*SENTENCES, "", "two dogs"] * 5
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+    return path
+
+
+@pytest.fixture
+def stopping(monkeypatch, translator):
+    """Sets the sentence at which translating raises what is given, or no longer does."""
+    stops = {}
+    search = translator._search
+
+    def search_or_stop(sentences, options):
+        for sentence in sentences:
+            if sentence.number in stops:
+                raise stops[sentence.number]
+        return search(sentences, options)
+
+    monkeypatch.setattr(translator, "_search", search_or_stop)
+
+    def set_stop(number, error):
+        stops.clear()
+        if error is not None:
+            stops[number] = error
+
+    return set_stop
+
+
+def resumable(model, source, output, *options):
+    return ["translate", model, str(source), "-o", str(output), "--batch-size", "1", *options]
+
+
+def errors_of(capsysbinary):
+    """The lines on standard error, where nothing is on standard output."""
+    captured = capsysbinary.readouterr()
+    assert captured.out == b""
+    return captured.err.decode("utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--format", "jsonl"],
+        ["--n-best", "2"],
+        ["--sample", "--seed", "3", "--format", "jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_a_resumed_translation_is_what_an_unbroken_one_is(
+    loaded, long_source, tmp_path, stopping, options, capsysbinary
+):
+    whole, output = tmp_path / "whole.txt", tmp_path / "out.txt"
+    assert main(resumable(loaded, long_source, whole, *options)) == 0
+    (expected,) = errors_of(capsysbinary)
+    for number, kept in ((20, 16), (40, 32)):
+        stopping(number, KeyboardInterrupt())
+        assert main(resumable(loaded, long_source, output, *options, "--resume")) == 130
+        assert errors_of(capsysbinary) == [
+            "interrupted",
+            f"{output}: {kept} lines are translated and kept; --resume goes on there",
+        ]
+    stopping(0, None)
+    assert main(resumable(loaded, long_source, output, *options, "--resume")) == 0
+    assert output.read_bytes() == whole.read_bytes()
+    (summary,) = errors_of(capsysbinary)
+    totals, speed = summary.rsplit("; ", 1)
+    assert totals.replace(", 32 of them before", "", 1) == expected.rsplit("; ", 1)[0]
+    assert totals.startswith("50 lines translated, 32 of them before, 5 of them blank; truncated: ")
+    assert speed.endswith(" sentences/s")
+    assert sorted(tmp_path.iterdir()) == [long_source, output, whole]
+
+
+def test_a_line_that_is_corrected_can_be_gone_on_with(loaded, long_source, tmp_path, capsysbinary):
+    whole, output = tmp_path / "whole.txt", tmp_path / "out.txt"
+    assert main(resumable(loaded, long_source, whole)) == 0
+    good = long_source.read_bytes()
+    lines = good.splitlines(keepends=True)
+    long_source.write_bytes(b"".join([*lines[:37], b"b\xe4r\n", *lines[38:]]))
+    capsysbinary.readouterr()
+    assert main(resumable(loaded, long_source, output)) == 3
+    error, kept = errors_of(capsysbinary)
+    assert error.startswith(f"error: {long_source}:38: invalid UTF-8 at byte 2")
+    assert kept == f"{output}: 32 lines are translated and kept; --resume goes on there"
+    assert not output.exists()
+    long_source.write_bytes(good)
+    assert main(resumable(loaded, long_source, output, "--resume")) == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_half_translated_is_not_begun_again_by_mistake(
+    loaded, long_source, tmp_path, stopping, capsysbinary
+):
+    output, journal = tmp_path / "out.txt", tmp_path / ".out.txt.journal"
+    stopping(20, KeyboardInterrupt())
+    assert main(resumable(loaded, long_source, output)) == 130
+    capsysbinary.readouterr()
+    assert main(resumable(loaded, long_source, output)) == 2
+    again = f"or delete {journal} to start again"
+    assert error_of(capsysbinary) == (
+        f"error: {output}: 16 lines are translated already; go on with --resume, {again}"
+    )
+    options = ["--resume", "--beam-size", "1", "--format", "jsonl"]
+    assert main(resumable(loaded, long_source, output, *options)) == 2
+    assert error_of(capsysbinary) == (
+        f"error: {output}: 16 lines are translated with other settings: beam_size was 3, is 1; "
+        f"format was text, is jsonl; give the same, {again}"
+    )
+    long_source.write_bytes(b"another\n" * 50)
+    assert main(resumable(loaded, long_source, output, "--resume")) == 2
+    assert error_of(capsysbinary) == (
+        f"error: {output}: the first 16 lines of the input are not those that were translated; "
+        f"give the same input, {again}"
+    )
+
+
+@pytest.mark.parametrize("part", ["config.toml", "tokenizer", "weights"])
+def test_another_model_does_not_go_on(
+    loaded, model_folder, long_source, tmp_path, stopping, part, capsysbinary
+):
+    model, output = tmp_path / "model", tmp_path / "out.txt"
+    shutil.copytree(model_folder, model)
+    stopping(20, KeyboardInterrupt())
+    assert main(resumable(str(model), long_source, output)) == 130
+    capsysbinary.readouterr()
+    if part == "config.toml":
+        with (model / part).open("a", encoding="utf-8") as file:
+            file.write("# another\n")
+    elif part == "tokenizer":
+        (model / part / "another").write_bytes(b"x")
+    else:
+        save_checkpoint(model, Checkpoint(8, {"kernel": np.zeros(3)}, optimizer={}, state={}))
+        write_best(model, {"step": 8})
+    assert main(resumable(str(model), long_source, output, "--resume")) == 2
+    name = {"config.toml": "configuration"}.get(part, part)
+    assert re.fullmatch(
+        f"error: {output}: 16 lines are translated with other settings: "
+        f"{name} was [0-9a-f]{{16}}, is [0-9a-f]{{16}}; give the same, or delete .* to start again",
+        error_of(capsysbinary),
+    )
+
+
+def test_an_output_that_is_being_written_is_exit_code_7(
+    not_loaded, long_source, tmp_path, capsysbinary
+):
+    output = tmp_path / "out.txt"
+    with resumable_output(output, [], settings={}, resume=False):
+        assert main(resumable(not_loaded, long_source, output, "--resume")) == 7
+    assert error_of(capsysbinary) == (
+        f"error: {output}: another process is writing it; wait for it or stop it"
+    )
+
+
+def test_resuming_needs_files_that_can_be_gone_on_with(
+    not_loaded, long_source, tmp_path, capsysbinary
+):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    output = str(tmp_path / "out.txt")
+    for arguments, message in (
+        ([str(long_source)], "needs --output: standard output cannot be gone on with"),
+        ([], "needs --output: standard output cannot be gone on with"),
+        (["-", "-o", output], "standard input cannot be read from the start again; name a file"),
+        (
+            [str(fifo), "-o", output],
+            f"{fifo} is no regular file and cannot be read from the start again; name a file",
+        ),
+        (
+            [str(long_source), "-o", "/dev/null"],
+            "/dev/null is no regular file and cannot be gone on with",
+        ),
+        (
+            [str(long_source), "-o", str(fifo)],
+            f"{fifo} is no regular file and cannot be gone on with",
+        ),
+    ):
+        assert main(["translate", not_loaded, *arguments, "--resume"]) == 2
+        assert error_of(capsysbinary) == f"error: --resume: {message}"
+    assert sorted(tmp_path.iterdir()) == [fifo, long_source]
+
+
+def test_standard_input_is_written_to_a_file_whole_or_not_at_all(
+    loaded, translator, stdin, tmp_path, capsysbinary
+):
+    output = tmp_path / "out.txt"
+    stdin.write(b"a dog\nb\xe4r\n")
+    stdin.close()
+    assert main(["translate", loaded, "-", "-o", str(output)]) == 3
+    assert error_of(capsysbinary).startswith("error: standard input:2: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- translate: what may be wrong with the input --------------------------------------------------
 
 
 def test_foreign_text_is_warned_about(loaded, tmp_path, capsysbinary):

@@ -467,6 +467,17 @@ def test_what_the_input_raises_comes_after_the_texts_before_it(without_model):
         next(found)
 
 
+@pytest.mark.parametrize("sampling", [None, Sampling(seed=4)])
+def test_from_any_window_on_the_same_comes_out(translator, sampling):
+    options = {"batch_size": 1, "sampling": sampling}
+    window_size = search_options(translator.config.decoding, **options).window_size
+    texts = TEXTS * 4
+    assert len(texts) > 2 * window_size
+    whole = translator.translate(texts, **options)
+    rest = translator.translate_iter(texts[window_size:], first_number=window_size + 1, **options)
+    assert list(rest) == whole[window_size:]
+
+
 def test_a_fault_in_a_text_comes_after_the_texts_before_it(without_model):
     found = without_model.translate_iter(["", " ", 3, ""])
     assert [next(found).source, next(found).source] == ["", " "]
