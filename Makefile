@@ -13,6 +13,7 @@ check:
 	$(BIN)mypy
 	$(BIN)mypy data_scripts
 	$(BIN)mypy benchmarks
+	$(BIN)mypy examples
 
 test:
 	$(BIN)pytest

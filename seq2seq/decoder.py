@@ -5,7 +5,6 @@ time (search). It needs no encoder: any (h, C) seeds it, and any sequence of vec
 memory.
 
     decoder = Decoder(1000, units=256, attention="luong", memory_size=512)
-    decoder.build()
     memory = decoder.memory(image_regions, region_counts)
     logits, state = decoder(ids, decoder.zero_state(batch), memory)   # training
     logits, state = decoder.step(ids[:, 0], state, memory)            # one step of a search
@@ -14,7 +13,7 @@ Shapes: N rows, T target length, S memory length, V vocabulary, E embedding, H u
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import keras
 import tensorflow as tf
@@ -31,11 +30,22 @@ DecoderState = tuple[LSTMState, ...]
 DecoderMemory = Any
 """A `Memory`, or () without attention: an absent part of a loop is empty, never None."""
 
-Step = Callable[[tf.Tensor, DecoderState, Any], tuple[tf.Tensor, DecoderState]]
+
+class Step(Protocol):
+    """A decoder's step, fit for any search; see `seq2seq.search.Step`."""
+
+    def __call__(
+        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+    ) -> tuple[tf.Tensor, DecoderState]:
+        """Logits `[N, V]` of what follows `ids` `[N]` int32, and the state after reading them."""
+        ...
 
 
 class Decoder(ExplicitLayer):
-    """An LSTM decoder over a vocabulary of V ids."""
+    """An LSTM decoder over a vocabulary of V ids.
+
+    Whichever method needs the weights first makes them; `build` makes them at once.
+    """
 
     def __init__(
         self,
@@ -138,9 +148,19 @@ class Decoder(ExplicitLayer):
         """The all-zero state of `rows` sequences."""
         return tuple(layer.zero_state(rows) for layer in self.stack)
 
-    def memory(self, values: tf.Tensor, lengths: tf.Tensor) -> DecoderMemory:
-        """What attention reads of `values` `[B, S, D]`, `lengths` `[B]`; () without attention."""
-        return () if self.attention is None else self.attention.memory(values, lengths)
+    def memory(self, values: tf.Tensor, lengths: tf.Tensor | None = None) -> DecoderMemory:
+        """What attention reads of `values` `[B, S, D]`; () without attention.
+
+        Args:
+            values: `[B, S, D]`.
+            lengths: `[B]` int32, real positions of each row; S if left out.
+        """
+        if self.attention is None:
+            return ()
+        self._make_weights()
+        if lengths is None:
+            lengths = tf.fill([tf.shape(values)[0]], tf.shape(values)[1])
+        return self.attention.memory(values, lengths)
 
     def call(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
@@ -185,6 +205,7 @@ class Decoder(ExplicitLayer):
         Returns:
             `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`.
         """
+        self._make_weights()
         hidden, _, context, _ = self._read(ids, state, memory, dropout_seed)
         hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
         return dropout(
@@ -193,6 +214,7 @@ class Decoder(ExplicitLayer):
 
     def project(self, features: tf.Tensor) -> tf.Tensor:
         """The logits `[..., V]` float32 of features `[..., F]`."""
+        self._make_weights()
         kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))
         logits = tf.tensordot(tf.cast(features, self.compute_dtype), kernel, 1)
         return tf.cast(logits, tf.float32) + self.output_bias
@@ -233,6 +255,7 @@ class Decoder(ExplicitLayer):
 
     def _reader(self) -> Callable[..., tuple[tf.Tensor, DecoderState, Any]]:
         """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
+        self._make_weights()
         steps = [layer.stepper() for layer in self.stack]
         kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
         embedding = tf.convert_to_tensor(self.embedding)
@@ -259,6 +282,11 @@ class Decoder(ExplicitLayer):
     ) -> tuple[tf.Tensor, DecoderState]:
         """One step; for many, take `stepper` once."""
         return self.stepper()(ids, state, memory)
+
+    def _make_weights(self) -> None:
+        """`build`, if nothing has yet; Keras does it only before `call`."""
+        if not self.built:
+            self.build()
 
     def _read(
         self,

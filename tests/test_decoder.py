@@ -275,3 +275,34 @@ def test_a_decoder_in_somebodys_model_builds_itself() -> None:
     decoder = Decoder(V, units=H, embedding_size=E)
     logits, _ = decoder(tf.constant([[1, 2]]), decoder.zero_state(1))
     assert logits.shape == (1, 2, V)
+
+
+def test_whatever_needs_the_weights_of_a_decoder_first_makes_them() -> None:
+    ids, lengths = tf.constant([[1, 2]]), tf.constant([2])
+
+    def without_attention() -> Decoder:
+        return Decoder(V, units=H, embedding_size=E)
+
+    attending = Decoder(V, units=H, embedding_size=E, attention="luong", memory_size=D)
+    memory = attending.memory(tf.ones([1, S, D]))
+    attending(ids, attending.zero_state(1), memory)
+    assert len(attending.trainable_weights) == 3 + 3 + 3  # own, LSTM's, attention's
+
+    decoder = without_attention()
+    features = decoder.token_features(ids, lengths, decoder.zero_state(1))
+    expected, _ = decoder(ids, decoder.zero_state(1))
+    np.testing.assert_allclose(decoder.project(features), expected[0], rtol=1e-5, atol=1e-6)
+
+    decoder = without_attention()
+    logits, _ = decoder.step(ids[:, 0], decoder.zero_state(1))
+    np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-5, atol=1e-6)  # of the same seed
+
+    assert without_attention().project(tf.ones([1, H])).shape == (1, V)
+
+
+def test_memory_without_lengths_is_all_real() -> None:
+    decoder = random_decoder()
+    values = tf.constant(random_values(), tf.float32)
+    expected = decoder.memory(values, tf.fill([B], S))
+    for ours, theirs in zip(decoder.memory(values), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

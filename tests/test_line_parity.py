@@ -130,14 +130,14 @@ def check_parity(seed, runner, translator):
 
 
 def test_each_line_comes_out_as_if_alone(runner, translator, monkeypatch):
-    monkeypatch.setattr(Translator, "load", lambda folder: translator)
+    monkeypatch.setattr(Translator, "load", lambda folder, ensemble: translator)
     assert sum(check_parity(seed, runner, translator) for seed in range(30)) > 100
 
 
 @pytest.mark.parametrize("files", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_each_line_goes_to_the_model_as_if_alone(runner, translator, monkeypatch, files):
     stand_in = StandIn(translator.config, translator.tokenizers, model=None)
-    monkeypatch.setattr(Translator, "load", lambda folder: stand_in)
+    monkeypatch.setattr(Translator, "load", lambda folder, ensemble: stand_in)
     lines = sum(check_parity(seed, runner, stand_in) for seed in range(files))
     print(f"{files:,} files, {lines:,} lines in and out")
     assert lines > 5 * files  # some have none

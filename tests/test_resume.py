@@ -24,18 +24,22 @@ from pathlib import Path
 from seq2seq.cli import main
 from seq2seq.config import load_model_config
 from seq2seq.tokenizer import TokenizerPair
+from seq2seq.translation import END, Details
 from seq2seq.translator import Hypothesis, Translation, Translator
+
+NOTHING = Details([END], [], [], None)
 
 class StandIn(Translator):
     def _translate_window(self, texts, options, *, first_number):
         time.sleep(0.003)
         window = f"{first_number}+{len(texts)}"
         return [
-            Translation(text, [Hypothesis(f"{number} of {window}: {text}", 0.0, 0.0, [], False)])
-            for number, text in enumerate(texts, first_number)
+            Translation(text, [Hypothesis(f"{number} of {window}: {text}", 0.0, 0.0, [], False,
+                                          explain=lambda: NOTHING)])
+            for number, (text, prefix) in enumerate(texts, first_number)
         ]
 
-def load(folder):
+def load(folder, ensemble=()):
     tokenizers = TokenizerPair.load(Path(folder) / "tokenizer")
     return StandIn(load_model_config(Path(folder)), tokenizers, None)
 
@@ -80,6 +84,13 @@ def lines_kept(output):
         return 0
     marks = journal_of(output).read_bytes().split(b"\n")[1:-1]
     return json.loads(marks[-1])["lines"] if marks else 0
+
+
+def wait_until(condition, process):
+    """Returns when the condition holds; fails if the process ends before."""
+    while not condition():
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.001)
 
 
 def wait_for_lines(process, output):
@@ -139,7 +150,8 @@ def test_however_often_it_is_killed_no_line_is_lost_or_doubled(
 ):
     output = tmp_path / "out.txt"
     arguments = arguments_for(model_folder, source, output)
-    started(STAND_IN, arguments).communicate()
+    errors = started(STAND_IN, arguments).communicate()[1].decode()
+    assert output.exists(), errors
     expected = output.read_bytes()
     output.unlink()
     texts = [json.loads(line)["hypotheses"][0]["text"] for line in expected.decode().splitlines()]
@@ -159,7 +171,7 @@ def test_a_model_that_is_killed_goes_on_to_the_same_scores(
     source.write_bytes(b"".join(source.read_bytes().splitlines(keepends=True)[:400]))
     arguments = arguments_for(model_folder, source, output)
     with monkeypatch.context() as patched:
-        patched.setattr(Translator, "load", lambda folder: translator)
+        patched.setattr(Translator, "load", lambda folder, ensemble: translator)
         assert main(arguments) == 0
     expected = output.read_bytes()
     output.unlink()
@@ -176,8 +188,7 @@ def test_a_signal_keeps_what_is_done_and_says_so(
 ):
     output = tmp_path / "out.txt"
     process = started(STAND_IN, arguments_for(model_folder, source, output))
-    while not lines_kept(output):
-        time.sleep(0.001)
+    wait_until(lambda: lines_kept(output), process)
     process.send_signal(number)
     out, errors = process.communicate()
     assert process.returncode == code
@@ -192,8 +203,7 @@ def test_a_signal_before_anything_is_done_leaves_nothing(model_folder, source, t
     output = tmp_path / "out.txt"
     slow = STAND_IN.replace("time.sleep(0.003)", "time.sleep(60)")
     process = started(slow, arguments_for(model_folder, source, output))
-    while not partial_of(output).exists():
-        time.sleep(0.001)
+    wait_until(partial_of(output).exists, process)
     process.terminate()
     _, errors = process.communicate()
     assert (process.returncode, errors) == (143, b"terminated\n")
