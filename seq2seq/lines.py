@@ -16,6 +16,7 @@ from seq2seq.errors import DataError, StorageError
 
 MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
 
+_CHUNK = 1 << 20
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # First bytes of files that are not UTF-8 text, and what to do about each.
@@ -106,6 +107,23 @@ def read_valid_lines(path: Path, *, counts: LineCounts | None = None) -> Iterato
             yield None
         else:
             yield text
+
+
+def count_lines(path: Path) -> int:
+    """How many lines `read_lines` finds in a file.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    lines, last = 0, b"\n"
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                lines += chunk.count(b"\n")
+                last = chunk
+    except OSError as err:
+        raise unreadable(path, err) from err
+    return lines + (not last.endswith(b"\n"))
 
 
 def unreadable(file: object, err: OSError) -> StorageError:

@@ -13,6 +13,7 @@ from seq2seq.lines import read_lines
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
 
+_STDIN = 0
 _CHUNK = 1 << 16
 # How long the next line may take and still count as being there: a program that writes line after
 # line is not waiting for answers, and somebody who does will not notice.
@@ -84,6 +85,11 @@ class LineOutput:
             raise
         except OSError as err:
             raise unwritable(self._name, err) from err
+
+
+def standard_input() -> LineInput:
+    """Standard input."""
+    return LineInput(_STDIN)
 
 
 def standard_output() -> LineOutput:

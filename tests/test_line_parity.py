@@ -13,7 +13,7 @@ import unicodedata
 import pytest
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
-from seq2seq import cli
+from seq2seq import streams
 from seq2seq.cli import main
 from seq2seq.translator import Hypothesis, Translator
 
@@ -90,7 +90,7 @@ def runner(monkeypatch, model_folder, tmp_path):
         arguments += ["-o", str(output)] * (way % 2) + ["--resume"] * resume
         stdout = io.TextIOWrapper(io.BytesIO())
         with source.open("rb") as stdin, monkeypatch.context() as patched:
-            patched.setattr(cli, "_STDIN", stdin.fileno())
+            patched.setattr(streams, "_STDIN", stdin.fileno())
             patched.setattr(sys, "stdout", stdout)
             patched.setattr(sys, "stderr", io.StringIO())
             code = main(arguments)

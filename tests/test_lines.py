@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.errors import DataError, StorageError
-from seq2seq.lines import MAX_LINE_BYTES, LineCounts, one_line, read_lines, read_valid_lines
+from seq2seq.lines import (
+    MAX_LINE_BYTES,
+    LineCounts,
+    count_lines,
+    one_line,
+    read_lines,
+    read_valid_lines,
+)
 
 NOT_LINE_ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\t", "\x01"]
 
@@ -58,7 +65,14 @@ def test_one_line_leaves_other_text_alone():
     ],
 )
 def test_line_ends(tmp_path, content, lines):
-    assert list(read_lines(written(tmp_path, content))) == lines
+    path = written(tmp_path, content)
+    assert list(read_lines(path)) == lines
+    assert count_lines(path) == len(lines)
+
+
+def test_lines_of_a_file_that_cannot_be_read_are_not_counted(tmp_path):
+    with pytest.raises(StorageError, match=r"missing\.en: cannot be read: No such file"):
+        count_lines(tmp_path / "missing.en")
 
 
 def test_line_ends_are_counted(tmp_path):

@@ -1,0 +1,100 @@
+"""What commands tell on stderr: messages and live progress. Data alone goes to stdout."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
+
+from seq2seq.lines import one_line
+
+_Item = TypeVar("_Item")
+
+_LINE_SECONDS = 30.0  # between lines of progress where there is no terminal
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    if sys.stderr is not None:
+        print(one_line(text), file=sys.stderr, flush=True)
+
+
+class Advance:
+    """How far a piece of work has come, and how fast.
+
+    Attributes:
+        done: Items done, those of an earlier run included.
+        before: Those of the earlier run.
+    """
+
+    def __init__(self, what: str, *, unit: str, before: int = 0, total: int | None = None) -> None:
+        """
+        Args:
+            what: What `done` counts, such as `lines translated`.
+            unit: What is told of a second, such as `sentences`.
+            before: Items that an earlier run did.
+            total: Items there are in all, None where nobody knows.
+        """
+        self.done = self.before = before
+        self._what = what
+        self._unit = unit
+        self._total = total
+        self._started = time.monotonic()
+
+    @property
+    def per_second(self) -> float:
+        """Items a second, those of an earlier run left out."""
+        return (self.done - self.before) / max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until all is done at this speed; None where that cannot be told."""
+        if self._total is None or self.done == self.before:
+            return None
+        return max(self._total - self.done, 0) / self.per_second
+
+    def __str__(self) -> str:
+        """Such as `1,200 of 5,000 lines translated, 40 sentences/s, 1:35 left`."""
+        of = "" if self._total is None else f" of {self._total:,}"
+        left = self.seconds_left
+        rest = "" if left is None else f", {_clock(left)} left"
+        return f"{self.done:,}{of} {self._what}, {self.per_second:,.0f} {self._unit}/s{rest}"
+
+    def watch(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Passes `items` on and counts them; shows on stderr how far it has come.
+
+        A live display on a terminal, unless the data go to the same one, where it would be in the
+        way; else a line now and again.
+        """
+        if _isatty(sys.stderr) and not _isatty(sys.stdout):
+            yield from self._displayed(items)
+            return
+        due = time.monotonic() + _LINE_SECONDS
+        for item in items:
+            self.done += 1
+            if time.monotonic() >= due:
+                due = time.monotonic() + _LINE_SECONDS
+                say(str(self))
+            yield item
+
+    def _displayed(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        from rich.console import Console  # slow to import, and not needed for --help
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}")
+        with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+            task = display.add_task("", total=self._total)
+            for item in items:
+                self.done += 1
+                display.update(task, completed=self.done, description=str(self))
+                yield item
+
+
+def _clock(seconds: float) -> str:
+    """`0:07`, `12:34` or `1:02:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _isatty(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()

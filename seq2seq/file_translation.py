@@ -1,0 +1,240 @@
+"""Files and streams of any size through a translator, line by line and in order.
+
+A window of lines is read ahead, so memory is bounded. A file that becomes a file is kept up to its
+last finished window whatever happens, and a later run goes on from there; see `journal`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seq2seq.config import CONFIG_FILE
+from seq2seq.console import Advance, say
+from seq2seq.errors import UsageError
+from seq2seq.journal import ResumableOutput, resumable_output
+from seq2seq.lines import count_lines, read_lines, unreadable
+from seq2seq.output_formats import Renderer
+from seq2seq.search_options import Options, SearchOptions, search_options
+from seq2seq.streams import check_new, is_special, opened_output, standard_input
+from seq2seq.translation import Translation
+from seq2seq.translator import TOKENIZER_FOLDER, Translator
+
+_HASH_DIGITS = 16  # 64 bits tell any two files from each other that nobody made to be alike
+_UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
+
+
+class Job(NamedTuple):
+    """What is to be translated, with what, and how it is written.
+
+    Attributes:
+        models: Model folder; further ones are an ensemble with it.
+        source: File of the texts, or `-` for standard input.
+        output: File to write; None is standard output.
+        prefix: File of what the translations begin with.
+        settings: Of the search.
+        render: A translation as it is written.
+    """
+
+    models: list[Path]
+    source: str
+    output: Path | None
+    prefix: Path | None
+    settings: Options
+    render: Renderer
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether what is done of it can be kept: file to file."""
+        return self.output is not None and not self._reads_stream and not is_special(self.output)
+
+    @property
+    def _reads_stream(self) -> bool:
+        return self.source == "-" or is_special(Path(self.source))
+
+    def check(self, *, resume: bool) -> None:
+        """Finds early what would fail only after the model is loaded, or overwrite the input.
+
+        Raises:
+            UsageError: The output is there already, or is the input; or `resume` is asked for
+                where there is nothing to go on with.
+            StorageError: The input cannot be read.
+        """
+        if resume:
+            self._check_can_resume()
+        path = Path(self.source)
+        if self.source != "-" and not path.is_fifo() and not path.is_char_device():
+            try:
+                path.open("rb").close()
+            except OSError as err:
+                raise unreadable(path, err) from err
+        if self.output is not None:
+            if self.source != "-" and self.output.exists() and self.output.samefile(path):
+                raise UsageError(
+                    f"{self.output}: is the input itself; choose another name for the output"
+                )
+            check_new(self.output)
+
+    def _check_can_resume(self) -> None:
+        if self.output is None:
+            raise UsageError("--resume: needs --output: standard output cannot be gone on with")
+        if is_special(self.output):
+            raise UsageError(
+                f"--resume: {self.output} is no regular file and cannot be gone on with"
+            )
+        if self._reads_stream:
+            name = (
+                "standard input" if self.source == "-" else f"{self.source} is no regular file and"
+            )
+            raise UsageError(f"--resume: {name} cannot be read from the start again; name a file")
+
+    def load(self) -> Translator:
+        """The translator."""
+        return Translator.load(self.models[0], ensemble=self.models[1:])
+
+    def prefixes(self, first: int = 0) -> Iterator[str] | None:
+        """Those of all lines from number `first` on, counted from 0."""
+        return islice(read_lines(self.prefix), first, None) if self.prefix else None
+
+    def deciding(self, options: SearchOptions, **more: Any) -> dict[str, Any]:
+        """All that decides the output but the text, as JSON values; contents as hashes."""
+        from seq2seq.checkpoint import best_weights_sha256  # heavier than what other commands need
+
+        model = self.models[0]
+        files = sorted(path for path in (model / TOKENIZER_FOLDER).glob("*") if path.is_file())
+        parts = {
+            "tokenizer": b"".join(path.read_bytes() for path in files),
+            "configuration": (model / CONFIG_FILE).read_bytes(),
+            "prefix": b"".join(f"{line}\n".encode() for line in self.prefixes() or ()),
+        }
+        hashes = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
+        weights = [best_weights_sha256(each)[:_HASH_DIGITS] for each in self.models]
+        searched = asdict(options)
+        del searched["details"]  # what is written of them is in the format
+        return {
+            "weights": " ".join(weights),
+            **{name: each[:_HASH_DIGITS] for name, each in hashes.items()},
+            **searched,
+            **more,
+        }
+
+
+class Summary:
+    """What went by while translating, shown on stderr: at work, and when all is done."""
+
+    def __init__(
+        self,
+        *,
+        before: int = 0,
+        total: int | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        Args:
+            before: Lines that an earlier run translated.
+            total: Lines there are, None if nobody knows.
+            counts: Those of the earlier run.
+        """
+        self._advance = Advance("lines translated", unit="sentences", before=before, total=total)
+        names = ("blank", "source_truncated", "truncated", "pieces", "unknown")
+        self.counts = dict.fromkeys(names, 0) | dict(counts or {})
+
+    def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
+        """Passes `translations` on."""
+        for translation in self._advance.watch(translations):
+            self.counts["blank"] += not translation.source_pieces
+            self.counts["source_truncated"] += translation.source_truncated
+            self.counts["truncated"] += translation.truncated
+            self.counts["pieces"] += translation.source_pieces
+            self.counts["unknown"] += translation.source_unknown
+            yield translation
+
+    def report(self) -> None:
+        """Shows the totals, and what may be wrong with the input."""
+        counts, advance = self.counts, self._advance
+        before = f", {advance.before:,} of them before" if advance.before else ""
+        say(
+            f"{advance.done:,} lines translated{before}, {counts['blank']:,} of them blank; "
+            f"truncated: {counts['source_truncated']:,} lines, {counts['truncated']:,} "
+            f"translations; {advance.per_second:,.1f} sentences/s"
+        )
+        if counts["unknown"] > _UNKNOWN_SHARE * counts["pieces"]:
+            say(
+                f"warning: the model does not know {counts['unknown'] / counts['pieces']:.0%} of "
+                "the source pieces; is the input in the language it was trained on?"
+            )
+
+
+def translate_file(job: Job, deciding: Mapping[str, Any], *, resume: bool) -> None:
+    """Does a job that can be resumed.
+
+    Args:
+        job: From file to file.
+        deciding: See `Job.deciding`: what an earlier run must have been asked as well.
+        resume: Go on with what it left, if there is anything.
+
+    Raises:
+        Seq2SeqError: As reading, translating and `resumable_output` do.
+    """
+    assert job.output is not None
+    texts = read_lines(Path(job.source))
+    with resumable_output(job.output, texts, settings=deciding, resume=resume) as output:
+        summary = _translate_rest(job, output)
+    summary.report()
+
+
+def _translate_rest(job: Job, output: ResumableOutput) -> Summary:
+    """Translates the lines that are not done yet; what is written is saved after each window."""
+    translator = job.load()
+    window_size = search_options(translator.config.decoding, **job.settings).window_size
+    summary = Summary(
+        before=output.lines,
+        total=count_lines(Path(job.source)),
+        counts=output.saved.counts,
+    )
+    translations = translator.translate_iter(
+        output.texts,
+        prefixes=job.prefixes(output.lines),
+        first_number=output.lines + 1,
+        **job.settings,
+    )
+    for translation in summary.watch(translations):
+        output.write(translation.source, job.render(output.lines, translation))
+        if output.lines % window_size == 0:
+            output.save(summary.counts)
+    return summary
+
+
+def translate_stream(job: Job) -> None:
+    """Does a job of which nothing can be kept: what it reads or writes is there but once.
+
+    Raises:
+        Seq2SeqError: As reading and translating do.
+    """
+    with opened_output(job.output) as stream:
+        translator = job.load()
+        ready = total = None
+        if job.source == "-":
+            stdin = standard_input()
+            texts, ready = stdin.lines(), stdin.line_ready
+        else:
+            path = Path(job.source)
+            texts, total = read_lines(path), None if is_special(path) else count_lines(path)
+        summary = Summary(total=total)
+        translations = translator.translate_iter(
+            texts, prefixes=job.prefixes(), ready=ready, **job.settings
+        )
+        for number, translation in enumerate(summary.watch(translations)):
+            stream.write(job.render(number, translation))
+    summary.report()
+
+
+def best_texts(model: Path, texts: Sequence[str]) -> list[str]:
+    """The model's translations of `texts`, with progress and summary."""
+    summary = Summary(total=len(texts))
+    translations = Translator.load(model).translate_iter(texts)
+    found = [each.text for each in summary.watch(translations)]
+    summary.report()
+    return found
