@@ -103,8 +103,8 @@ def compile_search(
 ) -> Callable[..., Any]:
     """`SearchInputs` to `Hypotheses`: a search of `kind`, traced once for all shapes.
 
-    The models' probabilities are averaged. Their weights are laid out now: what they are set to
-    later has no effect.
+    The models' probabilities are averaged. Their weights must not change any more: some are laid
+    out here, once for all steps of all searches.
 
     Raises:
         UsageError: A coverage penalty, and a model without attention.

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from seq2seq.attention import LuongAttention
+from seq2seq.attention import LuongAttention, Memory, coverage_score
 
 B, T, S, H, D, F = 3, 4, 5, 4, 6, 3
 LENGTHS = (5, 1, 3)
@@ -147,3 +147,42 @@ def test_bfloat16_is_near_float32() -> None:
     )
     expected = oracles.attention(arrays["queries"], arrays["values"], LENGTHS, arrays)
     assert oracles.relative_error(tf.cast(result, tf.float32), expected) < 2e-2
+
+
+def test_queries_of_one_sentence_share_its_memory() -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays)
+    memory = layer.memory(tensor(arrays["values"]), tf.constant(LENGTHS))
+    queries = tf.reshape(tensor(arrays["queries"]), [B * T, H])  # T of each sentence
+    repeated = Memory(*(tf.repeat(part, T, axis=0) for part in memory))
+    together = layer.weights_and_contexts_of_rows(queries, memory)
+    alone = layer.weights_and_contexts_of_rows(queries, repeated)
+    for found, expected in zip(together, alone, strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_queries_of_no_sentences() -> None:
+    layer = loaded_layer(random_arrays())
+    memory = layer.memory(tf.zeros([0, S, D]), tf.zeros([0], tf.int32))
+    weights, context = layer.weights_and_contexts_of_rows(tf.zeros([0, H]), memory)
+    assert (weights.shape, context.shape) == ((0, S), (0, D))
+
+
+def test_coverage_is_lost_for_what_was_looked_at_less_than_once() -> None:
+    attended = tf.constant(
+        [
+            [0.5, 1.7, 0.25],  # two rows of the first sentence: log 0.5 + log 1 + log 0.25
+            [1.0, 1.0, 1.0],
+            [0.1, 0.0, 0.0],  # of the second only the first position is real
+            [3.0, 0.0, 0.0],
+        ]
+    )
+    scores = coverage_score(attended, tf.constant([3, 1]), 0.2)
+    expected = [0.2 * np.log(0.125), 0.0, 0.2 * np.log(0.1), 0.0]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_what_was_never_looked_at_costs_much_but_not_all() -> None:
+    (score,) = coverage_score(tf.zeros([1, 2]), tf.constant([2]), 1.0).numpy()
+    assert -1000 < score < -100

@@ -358,12 +358,16 @@ def errors_of(capsysbinary):
         ["--format", "jsonl"],
         ["--n-best", "2"],
         ["--sample", "--seed", "3", "--format", "jsonl"],
+        ["--prefix", "PREFIXES"],
     ],
     ids=" ".join,
 )
 def test_a_resumed_translation_is_what_an_unbroken_one_is(
-    loaded, long_source, tmp_path, stopping, options, capsysbinary
+    loaded, long_source, tmp_path, tmp_path_factory, stopping, options, capsysbinary
 ):
+    prefixes = tmp_path_factory.mktemp("prefixes") / "prefixes.txt"
+    prefixes.write_text("".join(f"{'abcdeghi'[number % 8]}\n" for number in range(50)))
+    options = [str(prefixes) if option == "PREFIXES" else option for option in options]
     whole, output = tmp_path / "whole.txt", tmp_path / "out.txt"
     assert main(resumable(loaded, long_source, whole, *options)) == 0
     (expected,) = errors_of(capsysbinary)

@@ -32,6 +32,7 @@ from seq2seq.search import (
     Hypotheses,
     Limits,
     Start,
+    averaged,
     beam_search,
     greedy_search,
     ranking_score,
@@ -793,3 +794,97 @@ def test_beam_options_out_of_range_are_refused(options: dict[str, Any], message:
 def test_sampling_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         sample(count_up_step(5), Start(tf.constant([0]), ()), Limits(4, 9), seed=1, **options)
+
+
+# --- what is added to scores, ensembles, memory, sentences that leave -----------------------------
+
+
+def test_a_completion_score_ranks_complete_hypotheses() -> None:
+    tables = [random_table(seed, vocabulary=4, depth=3) for seed in range(20)]
+    visits = [node % 7 / 3.0 for node in range(200)]  # any function of the state
+
+    def lost(state: Any, memory: Any) -> tf.Tensor:
+        return -tf.gather(tf.constant(visits), state)
+
+    hypotheses = beam_search(
+        table_step,
+        table_start(tables),
+        Limits(1, 3),
+        beam_size=4 * 3**2,
+        length_penalty=0.7,
+        completion_score=lost,
+    )
+    for number, (table, found) in enumerate(zip(tables, found_in(hypotheses), strict=True)):
+        expected = []
+        for each in complete_hypotheses(Task(table, 1, 3)):
+            node = 0  # the state when the last id was said: what precedes it was read
+            for token in each.ids[:-1]:
+                node = node * 4 + token + 1
+            expected.append(penalised(each, 0.7) - visits[node])
+        expected.sort(reverse=True)
+        scores = hypotheses.scores[number].numpy()[: len(found)]
+        np.testing.assert_allclose(scores, expected[: len(found)], rtol=1e-5, atol=1e-5)
+
+
+def test_an_ensemble_searches_the_mean_of_the_probabilities() -> None:
+    tables = [[random_table(10 * s + m, vocabulary=4, depth=3) for m in (0, 1)] for s in range(9)]
+    first, second = (
+        table_start([of_sentence[model] for of_sentence in tables]) for model in (0, 1)
+    )
+    both = Start(first.ids, (first.state, second.state), (first.memory, second.memory))
+    step = averaged([table_step, table_step])
+    hypotheses = beam_search(step, both, Limits(1, 3), beam_size=3, length_penalty=1.0)
+    for found, (one, other) in zip(found_in(hypotheses), tables, strict=True):
+        mean = np.log((np.exp(log_softmax(one)) + np.exp(log_softmax(other))) / 2)
+        expected = beam_by_lists(Task(mean, 1, 3), beam_size=3, length_penalty=1.0)
+        assert_found(found, expected)
+
+
+def test_a_memory_need_not_be_repeated_for_every_beam() -> None:
+    tables = [random_table(seed, vocabulary=5, depth=4) for seed in range(12)]
+
+    def step(ids: Any, state: Any, memory: Any) -> Any:
+        times = tf.size(ids) // tf.shape(memory["table"])[0]
+        return table_step(ids, state, {"table": tf.repeat(memory["table"], times, axis=0)})
+
+    start, limits = table_start(tables), Limits(1, tf.constant([4, 3, 2, 1] * 3))
+    options = {"beam_size": 3, "length_penalty": 0.5}
+    found = beam_search(step, start, limits, repeat_memory=False, **options)
+    expected = beam_search(table_step, start, limits, **options)
+    assert found_in(found) == found_in(expected)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_sentences_that_are_done_leave_the_batch(beam_size: int) -> None:
+    lengths = [1] * 20 + [2] * 20 + [6] * 3
+    rows = []
+
+    def step(ids: Any, state: Any, memory: Any) -> Any:
+        rows.append(int(tf.size(ids)))
+        return spelling_step(9)(ids, state, memory)
+
+    letters = tf.constant([[5] * (length - 1) + [0] * (7 - length) for length in lengths])
+    start = Start(tf.zeros([43], tf.int32), tf.zeros([43], tf.int32), letters)
+    found = beam_search(
+        step, start, Limits(0, 7), beam_size=beam_size, length_penalty=0.0, n_best=1
+    )
+    assert found.lengths[:, 0].numpy().tolist() == lengths
+    # Of 43 sentences the first step leaves 23, the second 3: they fill up 24 and 8 places.
+    assert rows == [43, *(places * beam_size for places in (24, 8, 8, 8, 8))]
+
+
+@every_search
+def test_the_order_of_sentences_changes_nothing(find: Any) -> None:
+    if find is SEARCHES["sample"]:
+        numbers = iter([tf.range(30), tf.constant(np.random.default_rng(0).permutation(30))])
+        find = lambda *task: sample(*task, seed=3, rows=next(numbers))  # noqa: E731
+    tables = [random_table(seed, vocabulary=6, depth=4) for seed in range(30)]
+    limits = [1 + seed % 4 for seed in range(30)]
+    order = np.random.default_rng(0).permutation(30)
+    found = found_in(find(table_step, table_start(tables), Limits(1, tf.constant(limits))))
+    moved = table_start([tables[place] for place in order])
+    again = found_in(
+        find(table_step, moved, Limits(1, tf.constant([limits[place] for place in order])))
+    )
+    for each, place in zip(again, order, strict=True):
+        assert_found(each, found[place])

@@ -1,3 +1,4 @@
+import errno
 import os
 import sys
 import threading
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import StorageError, UsageError
-from seq2seq.streams import LineInput, LineOutput, opened_output, standard_output
+from seq2seq.streams import LineInput, LineOutput, opened_output, standard_output, write_new
 
 
 @pytest.fixture
@@ -171,3 +172,22 @@ def test_a_reader_that_left_is_no_storage_error(pipe):
     stream = os.fdopen(os.dup(pipe[1]), "wb", buffering=0)
     with stream, pytest.raises(BrokenPipeError):
         LineOutput(stream, "out").write("one\n")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    write_new(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    with pytest.raises(UsageError, match=r"picture\.png: exists already"):
+        write_new(path, b"another")
+    with pytest.raises(StorageError, match=r"no/x: cannot be written: No such file"):
+        write_new(tmp_path / "no" / "x", b"")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="second: cannot be written: No space left on device"):
+        write_new(tmp_path / "second", b"half")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"whole"
