@@ -1,5 +1,6 @@
 """Luong attention: what part of the source the decoder looks at (Luong et al. 2015)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -103,6 +104,22 @@ class LuongAttention(ExplicitLayer):
         kernel = tf.cast(self.combine_kernel, self.compute_dtype)
         product = tf.tensordot(joined, kernel, 1)
         return tf.tanh(product + tf.cast(self.combine_bias, self.compute_dtype))
+
+    def stepper(self) -> Callable[[tf.Tensor, Memory], tuple[tf.Tensor, tf.Tensor]]:
+        """(queries `[N, H]`, memory) to weights `[N, S]` and attentional vectors `[N, F]`.
+
+        For many steps: the weights of the layer are laid out once, here. See
+        `weights_and_contexts_of_rows`.
+        """
+        kernel = tf.transpose(tf.cast(self.combine_kernel, self.compute_dtype))  # as in the LSTM
+        bias = tf.cast(self.combine_bias, self.compute_dtype)
+
+        def step(queries: tf.Tensor, memory: Memory) -> tuple[tf.Tensor, tf.Tensor]:
+            weights, context = self.weights_and_contexts_of_rows(queries, memory)
+            joined = tf.concat([queries, context], 1)
+            return weights, tf.tanh(tf.matmul(joined, kernel, transpose_b=True) + bias)
+
+        return step
 
 
 def coverage_score(

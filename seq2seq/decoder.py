@@ -257,6 +257,7 @@ class Decoder(ExplicitLayer):
         """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
         self._make_weights()
         steps = [layer.stepper() for layer in self.stack]
+        look = self.attention.stepper() if self.attention is not None else None
         kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
         embedding = tf.convert_to_tensor(self.embedding)
         bias = tf.convert_to_tensor(self.output_bias)
@@ -268,11 +269,12 @@ class Decoder(ExplicitLayer):
             for layer_step, layer_state in zip(steps, state, strict=True):
                 states.append(layer_step(hidden, layer_state))
                 hidden = states[-1].h
-            context: Any = ()
             weights: Any = ()
-            if self.attention is not None:
-                weights, context = self.attention.weights_and_contexts_of_rows(hidden, memory)
-            logits = tf.matmul(self._features(hidden, context), kernel)
+            if look is None:
+                features = self._features(hidden, ())
+            else:
+                weights, features = look(hidden, memory)
+            logits = tf.matmul(features, kernel)
             return tf.cast(logits, tf.float32) + bias, tuple(states), weights
 
         return read

@@ -12,6 +12,9 @@ LengthFormula = Literal["gnmt", "power"]
 
 # Texts read ahead, in batches: enough for batches of like lengths, few enough to hold any input.
 _WINDOW_BATCHES = 16
+# Hypotheses followed at a time where no batch size is asked for: products of fewer rows are slower
+# each, and more rows gain nothing.
+_ROWS = 320
 _MOST_PIECES = 10_000  # greatest `max_length`: room for them is set aside beforehand
 
 
@@ -65,7 +68,8 @@ class Options(TypedDict, total=False):
             (Keskar et al. 2019, sec. 4.1).
         banned: Target pieces that are never said.
         sampling: Draw instead of search.
-        batch_size: Most sentences translated at a time; a matter of speed only, as the next.
+        batch_size: Most sentences translated at a time; a matter of speed only, as the next. None:
+            as many as have 320 hypotheses in their beams.
         batch_tokens: Most source pieces at a time, padding included.
         details: Also find the attention and the log-probability of each piece, all texts of a batch
             at once; without it they are found for one hypothesis when they are asked for.
@@ -84,7 +88,7 @@ class Options(TypedDict, total=False):
     repetition_penalty: float
     banned: Sequence[str]
     sampling: Sampling | None
-    batch_size: int
+    batch_size: int | None
     batch_tokens: int
     details: bool
 
@@ -153,8 +157,8 @@ def search_options(
     repetition_penalty: float = 1.0,
     banned: Sequence[str] = (),
     sampling: Sampling | None = None,
-    batch_size: int = 64,
-    batch_tokens: int = 4096,
+    batch_size: int | None = None,
+    batch_tokens: int = 8192,
     details: bool = False,
 ) -> SearchOptions:
     """`Options`, checked; what is None comes from `decoding`.
@@ -166,6 +170,7 @@ def search_options(
         raise UsageError("sampling has no beam: give a beam size or sample, not both")
     if beam_size is None:
         beam_size = decoding.beam_size if sampling is None else 1
+    check_whole_number("beam size", beam_size, at_least=1)
     options = SearchOptions(
         beam_size=beam_size,
         n_best=n_best,
@@ -183,7 +188,7 @@ def search_options(
         repetition_penalty=repetition_penalty,
         banned=tuple(banned),
         sampling=sampling,
-        batch_size=batch_size,
+        batch_size=max(1, _ROWS // beam_size) if batch_size is None else batch_size,
         batch_tokens=batch_tokens,
         details=details,
     )
@@ -193,7 +198,6 @@ def search_options(
 
 
 def _check_ranges(options: SearchOptions) -> None:
-    check_whole_number("beam size", options.beam_size, at_least=1)
     check_whole_number("n-best", options.n_best, at_least=1)
     check_whole_number("batch size", options.batch_size, at_least=1)
     check_whole_number("batch tokens", options.batch_tokens, at_least=1)

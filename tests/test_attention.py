@@ -162,6 +162,20 @@ def test_queries_of_one_sentence_share_its_memory() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_step_is_a_position_of_a_sequence() -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays)
+    memory = layer.memory(tensor(arrays["values"]), tf.constant(LENGTHS))
+    queries = tensor(arrays["queries"])
+    weights, context = layer.weights_and_context(queries, memory)
+    expected = layer.combine(queries, context)
+    step = layer.stepper()
+    for position in range(T):
+        step_weights, features = step(queries[:, position], memory)
+        np.testing.assert_allclose(step_weights, weights[:, position], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(features, expected[:, position], rtol=1e-5, atol=1e-6)
+
+
 def test_no_queries_of_no_sentences() -> None:
     layer = loaded_layer(random_arrays())
     memory = layer.memory(tf.zeros([0, S, D]), tf.zeros([0], tf.int32))

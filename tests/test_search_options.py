@@ -78,3 +78,17 @@ def test_options_out_of_range_are_refused(options, message):
 def test_sampling_out_of_range_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Sampling(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"beam_size": 1}, 320),
+        ({"beam_size": 5}, 64),
+        ({"beam_size": 1000}, 1),
+        ({"sampling": Sampling()}, 320),
+        ({"beam_size": 5, "batch_size": 7}, 7),
+    ],
+)
+def test_a_batch_has_about_as_many_hypotheses_whatever_the_beam(options, size):
+    assert search_options(DecodingConfig(), **options).batch_size == size

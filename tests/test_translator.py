@@ -497,7 +497,8 @@ def test_no_more_than_a_window_is_read_ahead(without_model):
     found = without_model.translate_iter(endless(), batch_size=2)
     for _ in range(100):
         next(found)
-    assert read <= 100 + 2 * translator_module._WINDOW_BATCHES
+    window = search_options(without_model.config.decoding, batch_size=2).window_size
+    assert 100 <= read <= 100 + window
 
 
 def test_each_text_is_answered_before_one_that_is_not_there_yet(without_model):
