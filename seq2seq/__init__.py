@@ -3,28 +3,48 @@
     text --tokenizer--> ids --encoder--> memory, (h, C)
          --decoder.step + search--> ids --tokenizer--> text
 
-The modules in reading order. Those marked * need TensorFlow; no other imports it.
+The modules in reading order. Those marked * import TensorFlow.
 
-    errors        what users can cause, and the exit code of each
-    config        the TOML file of an experiment; the only place where a default lives
-    tokenizer     text to ids and back
-    corpus        the line reader, the checks of parallel text, ids on disk
-    batches       which sentence pairs make a batch, and in which order
-    runtime     * TensorFlow, started quietly on the device asked for
-    lstm        * the LSTM layer: whole sequences and single steps
-    encoder     * source ids to the memory that attention reads and the final (h, C)
-    attention   * where the decoder looks in that memory
-    decoder     * target ids to logits: whole sequences (teacher forcing) and single steps
-    models      * encoder, bridge and decoder as one translation model; knows ids, not text
-    loss        * cross-entropy that never holds all logits
-    search      * greedy, sampling and beam search over any step; knows no model
-    training    * updates, validation, early stopping
-    checkpoint    weights and training state that exist whole or not at all
-    evaluation    BLEU, chrF and TER with signatures
-    translator    strings in, strings out (starts TensorFlow when a model is loaded)
-    inspection    what a model folder holds
-    journal       an output that a killed run leaves half done and a later one goes on with
-    cli           the command line
+    errors            what users can cause, and the exit code of each
+    config            the TOML file of an experiment; the only place where its defaults live
+    console           what commands tell on stderr: messages, progress
+    lines             the reader of every text file
+    streams           what the command line reads and writes
+    pairs             the checks of parallel text
+    tokenizer         text to ids and back
+    corpus            ids on disk
+    batches           which sentence pairs make a batch, and in which order
+    runtime           TensorFlow, started quietly on the device asked for
+    layers          * what all layers have in common
+    dropout         * masks that are a function of a seed
+    lstm            * the LSTM layer: whole sequences and single steps
+    encoder         * source ids to the memory that attention reads and the final (h, C)
+    attention       * where the decoder looks in that memory
+    decoder         * target ids to logits: whole sequences (teacher forcing) and single steps
+    models          * encoder, bridge and decoder as one translation model; knows ids, not text
+    loss            * cross-entropy that never holds all logits
+    schedules         the learning rate of each update
+    updates         * one update of the weights
+    validation      * loss and BLEU of the validation set
+    reporting       * what training tells: display, metrics.jsonl, TensorBoard
+    training        * the loop: updates, validation, early stopping
+    checkpoint        weights and training state that exist whole or not at all
+    limits          * where decoding ends, what a hypothesis may and must say
+    selection       * the best columns of many rows, and random ones
+    search          * greedy, sampling and beam search over any step; knows no model
+    decoding        * a model's searches and forced decoding, compiled
+    search_options    how to search: checked as a whole
+    translation       what a translator returns: hypotheses, scores, alignment
+    translator        strings in, translations out (starts TensorFlow when a model is loaded)
+    evaluation        BLEU, chrF and TER with signatures
+    journal           an output that a killed run leaves half done and a later one goes on with
+    output_formats    translations as lines of output
+    file_translation  files and streams through a translator
+    attention_plot    where the model looked, as a picture
+    inspection        what a model folder holds
+    demo_corpus       two small languages, made by rule
+    demo              the whole way on a corpus of its own
+    cli               the command line
 
     from seq2seq import Translator
 

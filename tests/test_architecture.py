@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,16 @@ def test_light_module_imports_no_tensorflow(name):
 @pytest.mark.parametrize("name", sorted(MODEL))
 def test_model_module_knows_ids_and_not_text(name):
     assert not reachable_from(name, deferred=True) & {"corpus", "sentencepiece", "tokenizer"}
+
+
+def test_the_reading_order_names_every_module_and_marks_those_that_need_tensorflow():
+    listed = dict(
+        re.findall(r"^    (\w+) +(\*?) *\w", ast.get_docstring(MODULES["__init__"]), re.M)
+    )
+    listed.pop("from")  # the example
+    assert listed.keys() == MODULES.keys() - {"__init__"}
+    needing = {name for name in listed if reachable_from(name, deferred=False) & TENSORFLOW}
+    assert {name for name, mark in listed.items() if mark} == needing
 
 
 def test_search_knows_no_model():

@@ -70,6 +70,39 @@ def test_text_that_is_not_there_is_one_line(text: list[str], tmp_path: Path) -> 
     assert re.fullmatch(r"error: .*missing: .*\n", done.stderr)
 
 
+DECODER_PEER = """
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+lines = (folder / "test_2016_flickr.sp.en").read_text(encoding="utf-8").split("\\n")
+assert len(lines) == 21, len(lines)
+pieces = set((folder / "vocab.txt").read_text(encoding="utf-8").split("\\n"))
+assert {piece for line in lines for piece in line.split(" ")} <= pieces
+print("peer int8 beam 2: 12 sentences/s, 123 tokens/s")
+"""
+
+
+def test_decoding_speed_prints_ratios_and_parts(text: list[str], tmp_path: Path) -> None:
+    (tmp_path / "peer.py").write_text(DECODER_PEER, encoding="utf-8")
+    options = ["--beam-sizes=1,2", "--length=3", "--sentences=20", "--rounds=2"]
+    options += ["--vocabulary=275", "--units=8", "--peer", str(tmp_path / "peer.py")]
+    done = run(str(FOLDER / "decoding_speed.py"), *text, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for row in (
+        rf"ours +│ 1 +│ {FIGURE} +│ {FIGURE} to {FIGURE} +│ {FIGURE} +│ +│",
+        rf"peer int8 +│ 2 +│ 123 +│ 123 to 123 +│ 41 +│ {RANGE}",
+        r"20 sentences, beam 2, float32",
+        r"tokenization, both ways +│ [\d.]+",
+        *(
+            rf"{part} +│ [\d.]+ +│ [\d.]+"
+            for part in ("encoder", "decoder: LSTM", "decoder: attention", "whole batch")
+        ),
+    ):
+        assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+
+
 @pytest.mark.parametrize(
     ("axis", "value", "systems"),
     [("length", "3", ["ours", "stock Keras"]), ("corpus", "300", ["ours"])],
