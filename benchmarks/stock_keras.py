@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from seq2seq.batches import Batch
 from seq2seq.config import ModelConfig, TrainingConfig
-from seq2seq.models import shift_right
+from seq2seq.decoder import shift_right
 
 layers = keras.layers
 

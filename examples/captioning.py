@@ -19,8 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seq2seq.decoder import Decoder
-from seq2seq.lstm import LSTMState
+from seq2seq.decoder import Decoder, shift_right
 from seq2seq.search import Limits, Start, beam_search, greedy_search
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}
@@ -92,7 +91,7 @@ class Captioner(keras.Model):
         parts = tf.split(self.bridge(regions), 2 * len(self.decoder.stack), axis=1)  # each [B, H]
         return Start(
             ids=tf.fill([tf.shape(images)[0]], BEGIN),
-            state=tuple(map(LSTMState, parts[0::2], parts[1::2])),  # (h, C) of each layer
+            state=self.decoder.state(zip(parts[0::2], parts[1::2], strict=True)),
             memory=self.decoder.memory(regions),
         )
 
@@ -100,8 +99,7 @@ class Captioner(keras.Model):
         """Teacher forcing: logits `[B, T, V]` of each word, given the image and those before it."""
         images, captions = inputs
         start = self.begin(images)
-        read = tf.concat([start.ids[:, None], captions[:, :-1]], axis=1)
-        logits, _ = self.decoder(read, start.state, start.memory)
+        logits, _ = self.decoder(shift_right(captions, BEGIN), start.state, start.memory)
         return logits
 
 

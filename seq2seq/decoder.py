@@ -12,7 +12,7 @@ memory.
 Shapes: N rows, T target length, S memory length, V vocabulary, E embedding, H units, F features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 import keras
@@ -147,6 +147,22 @@ class Decoder(ExplicitLayer):
     def zero_state(self, rows: tf.Tensor | int) -> DecoderState:
         """The all-zero state of `rows` sequences."""
         return tuple(layer.zero_state(rows) for layer in self.stack)
+
+    def state(self, layers: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> DecoderState:
+        """The state made of (h, C) `[N, H]` of each layer, whatever they come from, in the types
+        that the steps keep it in: h in that of the products, C in float32.
+
+        Raises:
+            UsageError: There are more or fewer than the decoder has layers.
+        """
+        pairs = list(layers)
+        if len(pairs) != len(self.stack):
+            raise UsageError(
+                f"state: got (h, C) of {len(pairs)} layers, expected {len(self.stack)}"
+            )
+        return tuple(
+            LSTMState(tf.cast(h, self.compute_dtype), tf.cast(c, tf.float32)) for h, c in pairs
+        )
 
     def memory(self, values: tf.Tensor, lengths: tf.Tensor | None = None) -> DecoderMemory:
         """What attention reads of `values` `[B, S, D]`; () without attention.
@@ -344,3 +360,9 @@ def embed(ids: tf.Tensor, embedding: Any, dtype: str) -> tf.Tensor:
     """
     rows = tf.gather(embedding, ids)
     return tf.cast(rows * rows.shape[-1] ** 0.5, dtype)
+
+
+def shift_right(target: tf.Tensor, bos_id: int) -> tf.Tensor:
+    """What the decoder reads when it is to say `target` `[B, T]`: bos, then all but the last."""
+    bos = tf.fill([tf.shape(target)[0], 1], tf.cast(bos_id, target.dtype))
+    return tf.concat([bos, target[:, :-1]], 1)

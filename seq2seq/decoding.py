@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from seq2seq.attention import coverage_score
+from seq2seq.decoder import shift_right
 from seq2seq.limits import Limits
-from seq2seq.models import TranslationModel, shift_right
+from seq2seq.models import TranslationModel
 from seq2seq.search import (
     Hypotheses,
     Start,

@@ -16,6 +16,7 @@ from seq2seq.decoder import (
     embed,
     embedding_initializer,
     real_tokens,
+    shift_right,
 )
 from seq2seq.dropout import dropout, fold_in
 from seq2seq.encoder import Encoder
@@ -283,9 +284,3 @@ def build_model(
     )
     model.build()
     return model
-
-
-def shift_right(target: tf.Tensor, bos_id: int) -> tf.Tensor:
-    """What the decoder reads when it is to say `target` `[B, T]`: bos, then all but the last."""
-    bos = tf.fill([tf.shape(target)[0], 1], tf.cast(bos_id, target.dtype))
-    return tf.concat([bos, target[:, :-1]], 1)

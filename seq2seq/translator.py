@@ -524,8 +524,8 @@ def _batches(sentences: Sequence[_Sentence], options: SearchOptions) -> Iterator
     rows = [row for row, sentence in enumerate(sentences) if sentence.kept]
     rows.sort(key=lambda row: -len(sentences[row].ids))
     while rows:
-        most = options.batch_tokens // len(sentences[rows[0]].ids)
-        size = max(1, min(options.batch_size, most))
+        most = max(1, options.batch_tokens // len(sentences[rows[0]].ids))
+        size = min(options.batch_size, _whole_rows(most))
         yield rows[:size]
         rows = rows[size:]
 
@@ -590,13 +590,19 @@ def _padded(
 
 
 def _batch_rows(sentences: int) -> int:
-    """Rows of a batch, some of them to fill it up: 1, 2, 4, 8, or a multiple of 16.
+    """Rows of a batch, some of them to fill it up: 1, 2, 4, 8, 16, 32, 48 or a multiple of 64.
 
     Parts of the model are compiled anew for each number of rows, so there are few.
     """
     if sentences <= 8:
         return 1 << (sentences - 1).bit_length()
-    return -(-sentences // 16) * 16
+    step = 16 if sentences <= 64 else 64
+    return -(-sentences // step) * step
+
+
+def _whole_rows(most: int) -> int:
+    """The most sentences that fill up a batch and are no more than `most`."""
+    return next(rows for rows in range(most, 0, -1) if _batch_rows(rows) == rows)
 
 
 def _checked_texts(name: str, texts: Iterable[str]) -> list[str]:

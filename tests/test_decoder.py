@@ -7,7 +7,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoder import Decoder
+from seq2seq.decoder import Decoder, shift_right
 from seq2seq.errors import UsageError
 from seq2seq.lstm import LSTMState
 
@@ -306,3 +306,22 @@ def test_memory_without_lengths_is_all_real() -> None:
     expected = decoder.memory(values, tf.fill([B], S))
     for ours, theirs in zip(decoder.memory(values), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_any_vectors_make_a_state_that_a_search_can_keep(dtype: str) -> None:
+    decoder = random_decoder(attention="none", dtype=dtype)
+    pairs = [(tf.ones([B, H]), tf.fill([B, H], 0.1)), (np.zeros([B, H]), tf.zeros([B, H]))]
+    state = decoder.state(pairs)
+    _, after = decoder.step(tf.ones([B], tf.int32), state)
+    tf.nest.assert_same_structure(state, after)
+    for before, later in zip(tf.nest.flatten(state), tf.nest.flatten(after), strict=True):
+        assert (before.dtype, before.shape) == (later.dtype, later.shape)
+    np.testing.assert_array_equal(state[0].c, np.float32(0.1) * np.ones([B, H]))
+    with pytest.raises(UsageError, match=r"state: got .* of 1 layers, expected 2"):
+        decoder.state(pairs[:1])
+
+
+def test_what_is_read_is_what_is_said_one_place_later() -> None:
+    read = shift_right(tf.constant([[4, 5, 3], [6, 3, 0]]), 2)
+    assert read.numpy().tolist() == [[2, 4, 5], [2, 6, 3]]

@@ -391,6 +391,14 @@ def test_a_batch_holds_no_more_than_its_tokens():
     assert batches == [[1], [3, 0], [2]]  # the last, of its end alone, is blank
 
 
+def test_batches_have_few_sizes():
+    rows = [translator_module._batch_rows(sentences) for sentences in range(1, 321)]
+    assert sorted(set(rows)) == [1, 2, 4, 8, 16, 32, 48, 64, 128, 192, 256, 320]
+    assert all(count <= filled < 2 * count for count, filled in enumerate(rows, start=1))
+    whole = [translator_module._whole_rows(most) for most in (1, 3, 15, 47, 63, 127, 321)]
+    assert whole == [1, 2, 8, 32, 48, 64, 320]
+
+
 # --- ensembles ------------------------------------------------------------------------------------
 
 
