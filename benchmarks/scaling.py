@@ -101,6 +101,7 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
     from seq2seq.batches import BatchPlan, batches_from
     from seq2seq.corpus import ParallelIds, encode_corpus
     from seq2seq.models import build_model
+    from seq2seq.objectives import TranslationObjective
     from seq2seq.tokenizer import prepare_tokenizers
     from seq2seq.updates import Updater
 
@@ -121,7 +122,10 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
         precision=resolve_precision(precision),  # type: ignore[arg-type]
     )
     bos_id, pad_id = tokenizers.target.bos_id, tokenizers.target.pad_id
-    updater = Updater(config.training, model, bos_id=bos_id, seed=1)
+    objective = TranslationObjective(
+        model, bos_id=bos_id, label_smoothing=config.training.label_smoothing
+    )
+    updater = Updater(config.training, objective, seed=1)
     tokens, waited, compiled = 0, 0.0, set()
     with batches_from(
         corpus, plan, epoch=0, step=0, source_pad_id=pad_id, target_pad_id=pad_id

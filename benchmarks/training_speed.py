@@ -48,6 +48,7 @@ def run_ours(
     from parts import Part, measure_parts, waiting_for_input
 
     from seq2seq.models import build_model
+    from seq2seq.objectives import TranslationObjective
     from seq2seq.updates import Updater
 
     model = build_model(
@@ -57,7 +58,10 @@ def run_ours(
         precision=resolve_precision(precision),  # type: ignore[arg-type]
         seed=1,
     )
-    updater = Updater(TRAINING, model, bos_id=work.bos_id, seed=1)
+    objective = TranslationObjective(
+        model, bos_id=work.bos_id, label_smoothing=TRAINING.label_smoothing
+    )
+    updater = Updater(TRAINING, objective, seed=1)
     numbers = itertools.count()
 
     def update(batch: Any) -> float:

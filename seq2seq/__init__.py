@@ -23,10 +23,13 @@ The modules in reading order. Those marked * import TensorFlow.
     decoder         * target ids to logits: whole sequences (teacher forcing) and single steps
     models          * encoder, bridge and decoder as one translation model; knows ids, not text
     loss            * cross-entropy that never holds all logits
+    objectives      * what an update minimises, for each task
     schedules         the learning rate of each update
     updates         * one update of the weights
     validation      * loss and BLEU of the validation set
     reporting       * what training tells: display, metrics.jsonl, TensorBoard
+    experiment      * what the training loop must know of a task
+    translation_experiment * training a translator: its data, model and scores
     training        * the loop: updates, validation, early stopping
     checkpoint        weights and training state that exist whole or not at all
     limits          * where decoding ends, what a hypothesis may and must say

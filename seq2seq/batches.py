@@ -72,6 +72,11 @@ class Batch(NamedTuple):
     target_lengths: NDArray[np.int32]
     rows: NDArray[np.int64]
 
+    @property
+    def tensors(self) -> Sequence[NDArray[np.int32]]:
+        """What a model is given."""
+        return self[:4]
+
 
 class NumberedBatch(NamedTuple):
     """A batch and the place it has in training."""

@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from seq2seq.output_formats import Unit, renderer
 from seq2seq.search_options import Options, Sampling, search_options
 from seq2seq.streams import check_new, standard_input, standard_output, write_new
 from seq2seq.translator import Translator
+
+if TYPE_CHECKING:
+    from seq2seq.training import TrainingResult
 
 _SCORED_AT_A_TIME = 1024
 
@@ -97,7 +100,7 @@ def train(
     from seq2seq.training import train as train_model  # heavy
 
     result = train_model(checked, folder, resume=resume, overwrite=overwrite)
-    say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result.best)}")
+    say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result)}")
 
 
 @app.command()
@@ -405,10 +408,11 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _best(best: Mapping[str, Any]) -> str:
-    if not best:
+def _best(result: "TrainingResult") -> str:
+    if not result.best:
         return "not validated yet"
-    return f"best: BLEU {best['bleu']:.2f} at step {best['step']:,} ({best['signature']})"
+    signature = f" ({result.best['signature']})" if "signature" in result.best else ""
+    return f"best: {result.headline} at step {result.best['step']:,}{signature}"
 
 
 def _failed(error: BaseException) -> int:

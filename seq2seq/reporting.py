@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import tensorflow as tf
 from rich.console import Console
@@ -17,12 +17,14 @@ METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
-class Sample(NamedTuple):
-    """A validation sentence as it is translated now."""
-
-    source: str
-    hypothesis: str
-    reference: str
+# What a validation is shown by, as far as the task has it.
+_SHOWN = {
+    "bleu": "BLEU {:.2f}",
+    "loss": "loss {:.3f}",
+    "perplexity": "perplexity {:.2f}",
+    "bits_per_character": "{:.3f} bits a character",
+    "accuracy": "accuracy {:.1%}",
+}
 
 
 class Reporter:
@@ -83,18 +85,16 @@ class Reporter:
         if not self._console.is_terminal:
             self.note(line)
 
-    def validation(self, record: Mapping[str, Any], samples: Sequence[Sample], note: str) -> None:
-        """Records a validation, and shows it with sample translations."""
+    def validation(
+        self, record: Mapping[str, Any], samples: Sequence[Mapping[str, str]], note: str
+    ) -> None:
+        """Records a validation, and shows it with samples: texts by what they are."""
         self._write(record)
-        self.note(
-            f"validation at step {record['step']:,}: BLEU {record['bleu']:.2f}  "
-            f"loss {record['loss']:.3f}  perplexity {record['perplexity']:.2f}  "
-            f"accuracy {record['accuracy']:.1%}  {note}"
-        )
+        scores = [text.format(record[name]) for name, text in _SHOWN.items() if name in record]
+        self.note(f"validation at step {record['step']:,}: {'  '.join(scores)}  {note}")
         for sample in samples:
-            self.note(f"    source      {sample.source}")
-            self.note(f"    hypothesis  {sample.hypothesis}")
-            self.note(f"    reference   {sample.reference}")
+            for name, text in sample.items():
+                self.note(f"    {name:<12}{text}")
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:

@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.batches import BatchPlan, NumberedBatch, batches_from
 from seq2seq.checkpoint import (
     BEST_FILE,
     CHECKPOINTS,
@@ -34,18 +33,14 @@ from seq2seq.config import (
     load_model_config,
     with_absolute_paths,
 )
-from seq2seq.corpus import Pair, ParallelIds, encode_corpus, validation_pairs
 from seq2seq.errors import DivergenceError, Interrupted, UsageError
-from seq2seq.models import build_model
-from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter, Sample
-from seq2seq.runtime import explain_precision, resolve_precision
+from seq2seq.experiment import Experiment, Numbered, Validation
+from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter
+from seq2seq.runtime import explain_precision
 from seq2seq.schedules import learning_rate
-from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
+from seq2seq.translation_experiment import ENCODED, TranslationExperiment
 from seq2seq.translator import TOKENIZER_FOLDER
-from seq2seq.updates import Updater, UpdateSums
-from seq2seq.validation import Validated, Validator
-
-ENCODED = "encoded"
+from seq2seq.updates import UpdateSums
 
 # What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
 # but nothing that made the weights what they are. The learning rate may change because that is
@@ -69,14 +64,16 @@ class TrainingResult:
     Attributes:
         folder: The model folder.
         steps: Updates done, those of earlier runs included.
-        best: What `best.json` says: step, bleu, signature, loss, perplexity, accuracy.
+        best: What `best.json` says: step and scores.
+        headline: The best score that decides, in words; empty before the first validation.
         seconds: Time spent, earlier runs included.
-        stopped_early: Whether BLEU had stopped rising before the last update.
+        stopped_early: Whether scores had stopped getting better before the last update.
     """
 
     folder: Path
     steps: int
     best: Mapping[str, Any]
+    headline: str
     seconds: float
     stopped_early: bool
 
@@ -119,17 +116,16 @@ def train(
         LockedError: Another process is training in `folder`.
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
     """
-    config = with_absolute_paths(config)
-    pairs = validation_pairs(config.data)
+    experiment = TranslationExperiment(with_absolute_paths(config))
     with locked(folder):
-        _make_ready(folder, config, resume=resume, overwrite=overwrite)
-        tokenizers = _tokenizers(folder, config)
-        counts = encode_corpus(config, tokenizers, folder / ENCODED)
-        write_whole(folder / CONFIG_FILE, dump_config(config))
-        run = _Run(config, folder, tokenizers, pairs)
+        _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite)
+        notes = experiment.prepare(folder)
+        write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
+        experiment.build(folder)
+        run = _Run(experiment, folder)
         damaged = run.restore()
         with Reporter(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
-            for line in (counts.summary(), *counts.warnings(), *damaged, run.summary()):
+            for line in (*notes, *damaged, run.summary()):
                 reporter.note(line)
             return run.finish(reporter)
 
@@ -137,34 +133,13 @@ def train(
 class _Run:
     """One process's share of a training: from where it stands to its end."""
 
-    def __init__(
-        self, config: Config, folder: Path, tokenizers: TokenizerPair, pairs: list[Pair]
-    ) -> None:
-        self._config = config
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self._experiment = experiment
+        self._config = experiment.config
         self._folder = folder
-        self._tokenizers = tokenizers
-        self._pairs = pairs
-        self._model = build_model(
-            config.model,
-            source_vocabulary=tokenizers.source.vocabulary_size,
-            target_vocabulary=tokenizers.target.vocabulary_size,
-            precision=resolve_precision(config.precision),
-            seed=config.seed,
-        )
-        self._updater = Updater(
-            config.training, self._model, bos_id=tokenizers.target.bos_id, seed=config.seed
-        )
-        self._validator = Validator(config, tokenizers, self._model, pairs)
-        self._corpus = ParallelIds.open(folder / ENCODED)
-        self._plan = BatchPlan(
-            self._corpus.source_lengths,
-            self._corpus.target_lengths,
-            batch_tokens=config.training.batch_tokens,
-            seed=config.seed,
-        )
-        training = config.training
+        training = self._config.training
         self._batches_per_update = training.accumulate_batches
-        updates = training.max_epochs * self._plan.steps_per_epoch / self._batches_per_update
+        updates = training.max_epochs * experiment.steps_per_epoch / self._batches_per_update
         self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
         self.step = 0
         self._standing = Standing(best={})
@@ -175,8 +150,8 @@ class _Run:
         if not checkpoint_steps(self._folder):
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
-        self._model.load(checkpoint.weights)
-        self._updater.load_optimizer_state(checkpoint.optimizer)
+        self._experiment.load(checkpoint.weights)
+        self._experiment.updater.load_optimizer_state(checkpoint.optimizer)
         self.step = checkpoint.step
         self._standing = Standing(**checkpoint.state)
         set_aside_after(self._folder, self.step)
@@ -192,15 +167,15 @@ class _Run:
 
     def summary(self) -> str:
         """What is about to be trained, in one line."""
-        weights = sum(math.prod(each.shape) for each in self._model.named_weights().values())
+        weights = sum(each.size for each in self._experiment.weights().values())
         return (
-            f"{weights:,} weights, {self._plan.steps_per_epoch} batches an epoch, "
+            f"{weights:,} weights, {self._experiment.steps_per_epoch} batches an epoch, "
             f"precision {explain_precision(self._config.precision)}, "
             f"from step {self.step:,} to {self.total_steps:,}"
         )
 
     def finish(self, reporter: Reporter) -> TrainingResult:
-        """Trains until the last step, until BLEU stops rising, or until a signal comes."""
+        """Trains until the last step, until scores stop getting better, or until a signal comes."""
         window = _Window()
         with self._batches() as batches, _signal_flag() as received:
             while self.step < self.total_steps and not self._out_of_patience():
@@ -227,22 +202,17 @@ class _Run:
             folder=self._folder,
             steps=self.step,
             best=self._standing.best,
+            headline=self._headline(),
             seconds=self._seconds(),
             stopped_early=self.step < self.total_steps,
         )
 
-    def _batches(self) -> Any:
-        epoch, step = divmod(self.step * self._batches_per_update, self._plan.steps_per_epoch)
-        return batches_from(
-            self._corpus,
-            self._plan,
-            epoch=epoch,
-            step=step,
-            source_pad_id=self._tokenizers.source.pad_id,
-            target_pad_id=self._tokenizers.target.pad_id,
-        )
+    def _batches(self) -> AbstractContextManager[Iterator[Numbered]]:
+        batches = self.step * self._batches_per_update
+        epoch, step = divmod(batches, self._experiment.steps_per_epoch)
+        return self._experiment.batches(epoch=epoch, step=step)
 
-    def _update(self, window: "_Window", batches: Iterator[NumberedBatch]) -> None:
+    def _update(self, window: "_Window", batches: Iterator[Numbered]) -> None:
         chosen = [next(batches) for _ in range(self._batches_per_update)]
         rate = learning_rate(
             self._config.training,
@@ -250,20 +220,20 @@ class _Run:
             total_steps=self.total_steps,
             plateaus=self._standing.plateaus,
         )
-        sums = self._updater.update(
+        sums = self._experiment.updater.update(
             [each.batch for each in chosen],
             number=self.step * self._batches_per_update,
             learning_rate=rate,
         )
         self.step += 1
-        window.add(self.step, chosen, sums, rate, self._corpus)
+        window.add(self.step, chosen, sums, rate)
 
     def _is_validation_step(self) -> bool:
         if self.step == self.total_steps:
             return True
         if self._config.validation.every_steps:
             return self.step % self._config.validation.every_steps == 0
-        batches, epoch = self.step * self._batches_per_update, self._plan.steps_per_epoch
+        batches, epoch = self.step * self._batches_per_update, self._experiment.steps_per_epoch
         return batches // epoch > (batches - self._batches_per_update) // epoch
 
     def _is_time_to_save(self) -> bool:
@@ -275,14 +245,14 @@ class _Run:
 
     def _validate(self, reporter: Reporter, trained: Mapping[str, Any]) -> None:
         try:
-            validated = self._validator.validate()
+            validated = self._experiment.validate()
         except FloatingPointError as err:
             raise self._diverged(str(err)) from err
-        if not math.isfinite(validated.loss):
+        if not math.isfinite(validated.scores["loss"]):
             raise self._diverged("the validation loss is not finite")
         record = _validation_record(trained, validated, self._seconds())
         standing = self._standing
-        if not standing.best or _is_better(record, standing.best):
+        if not standing.best or self._experiment.is_better(record, standing.best):
             standing = replace(standing, best=record, rounds_without_better=0)
             note = "(best)"
         else:
@@ -291,22 +261,17 @@ class _Run:
             standing = replace(
                 standing, rounds_without_better=rounds, plateaus=standing.plateaus + lowers
             )
-            note = f"(best {standing.best['bleu']:.2f} at step {standing.best['step']:,})"
+            note = f"(best: {self._headline()} at step {standing.best['step']:,})"
         self._standing = standing
-        reporter.validation(record, self._samples(validated), note)
+        reporter.validation(record, validated.samples, note)
 
-    def _samples(self, validated: Validated) -> list[Sample]:
-        count = self._config.validation.samples
-        return [
-            Sample(pair.source, translation, pair.target)
-            for pair, translation in zip(
-                self._pairs[:count], validated.translations[:count], strict=True
-            )
-        ]
+    def _headline(self) -> str:
+        best = self._standing.best
+        return self._experiment.headline(best) if best else ""
 
     def _save(self) -> None:
-        weights = {name: each.numpy() for name, each in self._model.named_weights().items()}
-        optimizer = self._updater.optimizer_state()
+        weights = self._experiment.weights()
+        optimizer = self._experiment.updater.optimizer_state()
         checkpoint = Checkpoint(
             step=self.step,
             weights=weights,
@@ -343,13 +308,11 @@ class _Window:
     def add(
         self,
         step: int,
-        batches: list[NumberedBatch],
+        batches: list[Numbered],
         sums: list[UpdateSums],
         learning_rate: float,
-        corpus: ParallelIds,
     ) -> None:
-        first_row = int(batches[-1].batch.rows[0])
-        where = f"{len(batches[-1].batch.rows)} pairs, the first at {corpus.location(first_row)}"
+        where = batches[-1].location
         self._updates.append((step, f"learning rate {learning_rate:g}; {where}", sums))
         self._epoch = batches[-1].epoch + 1
         self._learning_rate = learning_rate
@@ -384,25 +347,16 @@ class _Window:
 
 
 def _validation_record(
-    trained: Mapping[str, Any], validated: Validated, seconds: float
+    trained: Mapping[str, Any], validated: Validation, seconds: float
 ) -> dict[str, Any]:
     """The record of a validation after the updates of the record `trained`."""
     as_trained = ("step", "epoch", "learning_rate", "target_tokens_per_second")
     return {
         **{key: trained[key] for key in as_trained},
         "split": "validation",
-        "loss": validated.loss,
-        "perplexity": validated.perplexity,
-        "accuracy": validated.accuracy,
-        "bleu": validated.bleu.value,
-        "signature": validated.bleu.signature,
+        **validated.scores,
         "seconds": seconds,
     }
-
-
-def _is_better(record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-    """Whether BLEU is higher, or the same with less loss: at first it may be 0 for long."""
-    return (record["bleu"], -record["loss"]) > (best["bleu"], -best["loss"])
 
 
 def _make_ready(folder: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
@@ -447,15 +401,6 @@ def _flat(config: Config) -> dict[str, Any]:
         else:
             flat[name] = section
     return flat
-
-
-def _tokenizers(folder: Path, config: Config) -> TokenizerPair:
-    """Those of the run to resume, else new ones."""
-    path = folder / TOKENIZER_FOLDER
-    # Written before the configuration: without it they may be half there, or of another text.
-    if not (folder / CONFIG_FILE).exists():
-        prepare_tokenizers(config).save(path)
-    return TokenizerPair.load(path)
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """One update of the weights: gradients of one or more batches, clipped, handed to the optimizer."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from seq2seq.batches import Batch
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import ModelError
-from seq2seq.models import TranslationModel
+from seq2seq.objectives import Objective, Outcome
 
-IDS = tf.TensorSpec([None, None], tf.int32)
-LENGTHS = tf.TensorSpec([None], tf.int32)
+
+class Tensors(Protocol):
+    """A batch."""
+
+    @property
+    def tensors(self) -> Sequence[Any]:
+        """What the objective is given, in the order of its signature."""
+        ...
 
 
 class UpdateSums(NamedTuple):
@@ -41,39 +46,35 @@ class Updater:
     (Pascanu et al. 2013). An update whose gradient is not finite is not made.
     """
 
-    def __init__(
-        self, config: TrainingConfig, model: TranslationModel, *, bos_id: int, seed: int
-    ) -> None:
+    def __init__(self, config: TrainingConfig, objective: Objective, *, seed: int) -> None:
         """
         Args:
             config: The `[training]` section.
-            model: Its weights are updated in place.
-            bos_id: What the decoder reads first.
+            objective: Its weights are updated in place.
             seed: Of the dropout masks, together with the number of the batch.
         """
-        self.model = model
-        self._weights = list(model.named_weights().values())
+        self._objective = objective
+        self._weights = list(objective.named_weights().values())
         self._optimizer = _OPTIMIZERS[config.optimizer](
             learning_rate=config.learning_rate,
             name="optimizer",  # in the names of its variables; Keras would number them
         )
         self._optimizer.build(self._weights)
         self._config = config
-        self._bos_id = bos_id
         self._seed = seed
         self._strategy = tf.distribute.get_strategy()
         # Gradients and tokens of the batches before the last of an update, if there are any.
         waiting = self._weights if config.accumulate_batches > 1 else []
         self._sums = [tf.Variable(tf.zeros(each.shape), trainable=False) for each in waiting]
         self._tokens = tf.Variable(0.0, trainable=False)
-        signature = [IDS, LENGTHS, IDS, LENGTHS, tf.TensorSpec([2], tf.int32)]
+        signature = [*objective.signature, tf.TensorSpec([2], tf.int32)]
         self._accumulate_step = tf.function(self._on_replica(self._accumulate), signature)
         self._update_step = tf.function(self._on_replica(self._update), signature)
         # XLA makes one pass over each weight of what are a dozen passes otherwise.
         self._apply_gradients = tf.function(self._apply, jit_compile=True)
 
     def update(
-        self, batches: Sequence[Batch], *, number: int, learning_rate: float
+        self, batches: Sequence[Tensors], *, number: int, learning_rate: float
     ) -> list[UpdateSums]:
         """One update from the gradients of all `batches`, every token weighing the same.
 
@@ -92,57 +93,57 @@ class Updater:
         return [*sums, self._run(self._update_step, last, number + len(first))]
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        """Every variable of the optimizer by its path."""
-        return {each.path: np.asarray(each.numpy()) for each in self._optimizer.variables}
+        """Every variable of the optimizer by its path, and what the objective carries over."""
+        return {path: np.asarray(each.numpy()) for path, each in self._state()}
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Sets every variable of the optimizer.
+        """Sets every variable of `optimizer_state`.
 
         Raises:
             ModelError: A variable is missing or of another shape.
         """
-        for variable in self._optimizer.variables:
-            value = state.get(variable.path)
+        for path, variable in self._state():
+            value = state.get(path)
             if value is None or tuple(value.shape) != tuple(variable.shape):
-                raise ModelError(f"optimizer state {variable.path}: missing or of another shape")
+                raise ModelError(f"optimizer state {path}: missing or of another shape")
             variable.assign(value)
 
-    def _run(self, step: Any, batch: Batch, number: int) -> UpdateSums:
-        return UpdateSums(*step(*batch[:4], tf.constant([self._seed, number], tf.int32)))
+    def _state(self) -> Iterator[tuple[str, Any]]:
+        for variable in self._optimizer.variables:
+            yield variable.path, variable
+        for name, carried in self._objective.carried().items():
+            yield f"carried/{name}", carried
+
+    def _run(self, step: Any, batch: Tensors, number: int) -> UpdateSums:
+        return UpdateSums(*step(*batch.tensors, tf.constant([self._seed, number], tf.int32)))
 
     def _on_replica(self, function: Any) -> Any:
         return lambda *arguments: self._strategy.run(function, arguments)
 
-    def _gradients(self, *batch_and_seed: tf.Tensor) -> tuple[list[tf.Tensor], Any, tf.Tensor]:
-        """Gradients of the summed loss, the loss, and the number of target tokens."""
-        source, source_lengths, target, target_lengths, dropout_seed = batch_and_seed
+    def _gradients(self, *batch_and_seed: tf.Tensor) -> tuple[list[tf.Tensor], Outcome]:
+        """Gradients of the summed loss, and what the objective makes of the batch."""
+        *batch, dropout_seed = batch_and_seed
         variables = [weight.value for weight in self._weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            loss = self.model.loss(
-                source,
-                source_lengths,
-                target,
-                target_lengths,
-                bos_id=self._bos_id,
-                label_smoothing=self._config.label_smoothing,
-                dropout_seed=dropout_seed,
-            )
-        gradients = [tf.convert_to_tensor(each) for each in tape.gradient(loss.total, variables)]
-        return gradients, loss, tf.cast(tf.reduce_sum(target_lengths), tf.float32)
+            outcome = self._objective(*batch, dropout_seed=dropout_seed)
+        gradients = tape.gradient(outcome.loss.total, variables)
+        return [tf.convert_to_tensor(each) for each in gradients], outcome
 
     def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor) -> None:
         self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
 
     def _accumulate(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
-        gradients, loss, tokens = self._gradients(*batch_and_seed)
+        gradients, (loss, tokens, carried) = self._gradients(*batch_and_seed)
+        self._objective.carry(carried)
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign_add(gradient)
         self._tokens.assign_add(tokens)
         return UpdateSums(loss.nll, loss.correct, tokens, tf.constant(0.0))
 
     def _update(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
-        gradients, loss, tokens = self._gradients(*batch_and_seed)
+        gradients, (loss, tokens, carried) = self._gradients(*batch_and_seed)
+        self._objective.carry(carried)
         if self._sums:
             gradients = [a + b for a, b in zip(self._sums, gradients, strict=True)]
         scale = 1.0 / (tokens + self._tokens)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +13,9 @@ from seq2seq.config import Config
 from seq2seq.corpus import Pair
 from seq2seq.evaluation import Score, bleu
 from seq2seq.models import TranslationModel
+from seq2seq.objectives import IDS, LENGTHS
 from seq2seq.tokenizer import Tokenizer, TokenizerPair
 from seq2seq.translator import Translator
-from seq2seq.updates import IDS, LENGTHS
 
 _GREATEST_LOSS = 700.0  # exp of little more is infinite, which JSON has no number for
 
@@ -39,6 +40,17 @@ class Validated:
     def perplexity(self) -> float:
         """exp of the loss, or of 700 where that would be too large for a float."""
         return math.exp(min(self.loss, _GREATEST_LOSS))
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """As `metrics.jsonl` has them."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "accuracy": self.accuracy,
+            "bleu": self.bleu.value,
+            "signature": self.bleu.signature,
+        }
 
 
 class Validator:

@@ -293,7 +293,9 @@ def trained(monkeypatch):
     def train(config, folder, *, resume, overwrite):
         calls.append((config, folder, resume, overwrite))
         best = {"step": 1200, "bleu": 31.25, "signature": "nrefs:1|tok:13a"}
-        return SimpleNamespace(folder=folder, steps=1500, seconds=61.2, best=best)
+        return SimpleNamespace(
+            folder=folder, steps=1500, seconds=61.2, best=best, headline="BLEU 31.25"
+        )
 
     training = ModuleType("seq2seq.training")
     training.train = train

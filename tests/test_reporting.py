@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.errors import StorageError
-from seq2seq.reporting import Reporter, Sample
+from seq2seq.reporting import Reporter
 
 
 def training_record(step: int, **changes: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_off_a_terminal_each_record_is_a_plain_line_on_stderr(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     long = "word " * 60 + "end"
-    sample = Sample("ein [bold]Hund[/bold] :dog:", long, "a dog")
+    sample = {"source": "ein [bold]Hund[/bold] :dog:", "hypothesis": long, "reference": "a dog"}
     with Reporter(tmp_path, total_steps=12_000) as reporter:
         reporter.note("60 pairs [kept] :smile:")
         reporter.training(training_record(1500))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from seq2seq import training
+from seq2seq import training, translation_experiment
 from seq2seq.batches import Batch
 from seq2seq.checkpoint import (
     checkpoint_steps,
@@ -237,10 +237,12 @@ class ScriptedValidator:
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """The script of all training in a test; a second run goes on in it."""
     script = Script()
-    monkeypatch.setattr(training, "build_model", script.new_model)
-    monkeypatch.setattr(training, "Updater", script.new_updater)
+    monkeypatch.setattr(translation_experiment, "build_model", script.new_model)
+    monkeypatch.setattr(translation_experiment, "Updater", script.new_updater)
     monkeypatch.setattr(
-        training, "Validator", lambda *arguments: ScriptedValidator(script, arguments[3])
+        translation_experiment,
+        "Validator",
+        lambda *arguments: ScriptedValidator(script, arguments[3]),
     )
     return script
 

@@ -16,6 +16,7 @@ from seq2seq.dropout import dropout
 from seq2seq.errors import ModelError
 from seq2seq.loss import Loss
 from seq2seq.models import TranslationModel, build_model
+from seq2seq.objectives import TranslationObjective
 from seq2seq.updates import Updater, UpdateSums
 
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -78,7 +79,8 @@ def batch_of(pairs: Pairs, *, extra: int = 0) -> Batch:
 def updater_of(model: Any, *, seed: int = 1, **options: Any) -> Updater:
     defaults = {"optimizer": "sgd", "gradient_norm": NO_CLIPPING, "label_smoothing": 0.0}
     config = TrainingConfig.model_validate({**defaults, **options})
-    return Updater(config, model, bos_id=2, seed=seed)
+    objective = TranslationObjective(model, bos_id=2, label_smoothing=config.label_smoothing)
+    return Updater(config, objective, seed=seed)
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:

@@ -1,0 +1,91 @@
+"""What the training loop must know of a task; there is one class for each task."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from seq2seq.config import Config
+from seq2seq.updates import Updater
+
+
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        scores: By name, as `metrics.jsonl` has them; `loss` is one, nats a token.
+        samples: What the model says now, to be shown: texts by what they are.
+    """
+
+    scores: Mapping[str, Any]
+    samples: Sequence[Mapping[str, str]]
+
+
+class Numbered(NamedTuple):
+    """A batch of a training.
+
+    Attributes:
+        epoch: From 0.
+        batch: What the updater is given.
+        location: Where its text is, for messages.
+    """
+
+    epoch: int
+    batch: Any
+    location: str
+
+
+class Experiment(Protocol):
+    """One task's share of a training: its data, model, updates and scores.
+
+    Made before the model folder is touched, with faults of the configuration and of what it names
+    found as far as they can be; `prepare` then writes what the model needs beside its weights, and
+    `build` makes the model. Everything else is there after that.
+
+    Attributes:
+        config: With absolute paths.
+        updater: Of the model.
+        steps_per_epoch: Batches of an epoch.
+    """
+
+    config: Config
+    updater: Updater
+    steps_per_epoch: int
+
+    def prepare(self, folder: Path) -> list[str]:
+        """Writes tokenizer and encoded text, or takes those of the run to resume; what to tell."""
+        ...
+
+    def build(self, folder: Path) -> None:
+        """Makes the model, its weights a function of the seed."""
+        ...
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as they are now, by name."""
+        ...
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights."""
+        ...
+
+    def batches(self, *, epoch: int, step: int) -> AbstractContextManager[Iterator[Numbered]]:
+        """All batches from a step of an epoch on, epoch after epoch without end."""
+        ...
+
+    def validate(self) -> Validation:
+        """Scores the model as it is now.
+
+        Raises:
+            FloatingPointError: Its output is not a number.
+        """
+        ...
+
+    def is_better(self, record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        """Whether the scores of a validation are better than those of the best before."""
+        ...
+
+    def headline(self, record: Mapping[str, Any]) -> str:
+        """The score that decides, in words."""
+        ...

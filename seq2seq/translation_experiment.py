@@ -1,0 +1,115 @@
+"""Training a translator: sentence pairs, the encoder-decoder, validation by BLEU."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seq2seq.batches import BatchPlan, batches_from
+from seq2seq.config import CONFIG_FILE, Config
+from seq2seq.corpus import ParallelIds, encode_corpus, validation_pairs
+from seq2seq.experiment import Numbered, Validation
+from seq2seq.models import build_model
+from seq2seq.objectives import TranslationObjective
+from seq2seq.runtime import resolve_precision
+from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
+from seq2seq.translator import TOKENIZER_FOLDER
+from seq2seq.updates import Updater
+from seq2seq.validation import Validator
+
+ENCODED = "encoded"
+
+
+class TranslationExperiment:
+    """See `Experiment`."""
+
+    def __init__(self, config: Config) -> None:
+        """
+        Raises:
+            DataError: The validation text is faulty.
+            StorageError: It cannot be read.
+        """
+        self.config = config
+        self._pairs = validation_pairs(config.data)
+
+    def prepare(self, folder: Path) -> list[str]:
+        """Writes `tokenizer/` and `encoded/`."""
+        path = folder / TOKENIZER_FOLDER
+        # Written before the configuration: without it they may be half there, or of another text.
+        if not (folder / CONFIG_FILE).exists():
+            prepare_tokenizers(self.config).save(path)
+        self._tokenizers = TokenizerPair.load(path)
+        counts = encode_corpus(self.config, self._tokenizers, folder / ENCODED)
+        return [counts.summary(), *counts.warnings()]
+
+    def build(self, folder: Path) -> None:
+        """Makes model, updater and validator, and opens the encoded corpus."""
+        config, target = self.config, self._tokenizers.target
+        self._model = build_model(
+            config.model,
+            source_vocabulary=self._tokenizers.source.vocabulary_size,
+            target_vocabulary=target.vocabulary_size,
+            precision=resolve_precision(config.precision),
+            seed=config.seed,
+        )
+        objective = TranslationObjective(
+            self._model,
+            bos_id=target.bos_id,
+            label_smoothing=config.training.label_smoothing,
+        )
+        self.updater = Updater(config.training, objective, seed=config.seed)
+        self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
+        self._corpus = ParallelIds.open(folder / ENCODED)
+        self._plan = BatchPlan(
+            self._corpus.source_lengths,
+            self._corpus.target_lengths,
+            batch_tokens=config.training.batch_tokens,
+            seed=config.seed,
+        )
+        self.steps_per_epoch = self._plan.steps_per_epoch
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as they are now, by name."""
+        return {name: each.numpy() for name, each in self._model.named_weights().items()}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights."""
+        self._model.load(weights)
+
+    @contextmanager
+    def batches(self, *, epoch: int, step: int) -> Iterator[Iterator[Numbered]]:
+        """See `batches_from`."""
+        with batches_from(
+            self._corpus,
+            self._plan,
+            epoch=epoch,
+            step=step,
+            source_pad_id=self._tokenizers.source.pad_id,
+            target_pad_id=self._tokenizers.target.pad_id,
+        ) as made:
+            yield (Numbered(each.epoch, each.batch, self._location(each.batch)) for each in made)
+
+    def _location(self, batch: Any) -> str:
+        first = self._corpus.location(int(batch.rows[0]))
+        return f"{len(batch.rows)} pairs, the first at {first}"
+
+    def validate(self) -> Validation:
+        """Loss and BLEU of the validation pairs; the first of them and their translations."""
+        validated, count = self._validator.validate(), self.config.validation.samples
+        samples = [
+            {"source": pair.source, "hypothesis": translation, "reference": pair.target}
+            for pair, translation in zip(
+                self._pairs[:count], validated.translations[:count], strict=True
+            )
+        ]
+        return Validation(validated.scores, samples)
+
+    def is_better(self, record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        """Whether BLEU is higher, or the same with less loss: at first it may be 0 for long."""
+        return (record["bleu"], -record["loss"]) > (best["bleu"], -best["loss"])
+
+    def headline(self, record: Mapping[str, Any]) -> str:
+        """Its BLEU."""
+        return f"BLEU {record['bleu']:.2f}"
