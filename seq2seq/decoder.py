@@ -58,6 +58,7 @@ class Decoder(ExplicitLayer):
         memory_size: int | None = None,
         tied_output: bool = False,
         dropout: float = 0.0,
+        embedding_dropout: float | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -66,18 +67,21 @@ class Decoder(ExplicitLayer):
             vocabulary_size: V.
             units: H, the state size of each layer.
             layers: Number of LSTM layers.
-            embedding_size: E.
+            embedding_size: E; 0 reads one-hot vectors in place of an embedding, for vocabularies
+                as small as an alphabet.
             attention: Whether the top layer's output attends to a memory.
             memory_size: D, features of the memory; needed with attention.
             tied_output: Use the embedding as the output projection (Press & Wolf 2017); features
                 are then projected to E.
             dropout: Share of elements dropped from embeddings, between layers and from features,
                 in training.
+            embedding_dropout: That of embeddings, where it is another.
             seed: Of the initial weights.
             **kwargs: `name` and `dtype` of the Keras layer.
 
         Raises:
-            UsageError: There is no such attention, or its `memory_size` is missing.
+            UsageError: There is no such attention, or its `memory_size` is missing; or the output
+                is tied to an embedding that there is not.
         """
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
@@ -85,7 +89,10 @@ class Decoder(ExplicitLayer):
         self.embedding_size = embedding_size
         self.tied_output = tied_output
         self.dropout = dropout
+        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
         self.seed = seed
+        if tied_output and not embedding_size:
+            raise UsageError("tied_output: needs an embedding (embedding_size above 0)")
         self.feature_size = embedding_size if tied_output else units
         self.stack = [
             LSTM(
@@ -114,14 +121,16 @@ class Decoder(ExplicitLayer):
     def build(self, ids_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the shape of the ids."""
         del ids_shape
-        self.embedding = self.add_weight(
-            name="embedding",
-            shape=(self.vocabulary_size, self.embedding_size),
-            initializer=embedding_initializer(
-                self.embedding_size, sub_seed(self.seed, "embedding")
-            ),
-        )
-        input_size = self.embedding_size
+        self.embedding = None
+        if self.embedding_size:
+            self.embedding = self.add_weight(
+                name="embedding",
+                shape=(self.vocabulary_size, self.embedding_size),
+                initializer=embedding_initializer(
+                    self.embedding_size, sub_seed(self.seed, "embedding")
+                ),
+            )
+        input_size = self.embedding_size or self.vocabulary_size
         for layer in self.stack:
             layer.build((None, None, input_size))
             input_size = self.units
@@ -204,29 +213,29 @@ class Decoder(ExplicitLayer):
     def token_features(
         self,
         ids: tf.Tensor,
-        lengths: tf.Tensor,
         state: DecoderState,
         memory: DecoderMemory = (),
+        lengths: tf.Tensor | None = None,
         dropout_seed: tf.Tensor | None = None,
-    ) -> tf.Tensor:
+    ) -> tuple[tf.Tensor, DecoderState]:
         """Teacher forcing for the loss: features of real positions only, padding gathered away.
 
         Args:
             ids: `[B, T]` int32, as for `call`.
-            lengths: `[B]` int32, real positions of each sequence.
             state: (h, C) of every layer before the first id.
             memory: From `memory`; () without attention.
+            lengths: `[B]` int32, real positions of each sequence; T if left out.
             dropout_seed: `[2]` int32 in training, else None.
 
         Returns:
-            `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`.
+            `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`; and the state
+            after the last id, which means nothing for sequences with padding.
         """
         self._make_weights()
-        hidden, _, context, _ = self._read(ids, state, memory, dropout_seed)
+        hidden, _, context, after = self._read(ids, state, memory, dropout_seed)
         hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
-        return dropout(
-            self._features(hidden, context), self.dropout, fold_in(dropout_seed, "features")
-        )
+        features = self._features(hidden, context)
+        return dropout(features, self.dropout, fold_in(dropout_seed, "features")), after
 
     def project(self, features: tf.Tensor) -> tf.Tensor:
         """The logits `[..., V]` float32 of features `[..., F]`."""
@@ -275,13 +284,13 @@ class Decoder(ExplicitLayer):
         steps = [layer.stepper() for layer in self.stack]
         look = self.attention.stepper() if self.attention is not None else None
         kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
-        embedding = tf.convert_to_tensor(self.embedding)
+        embedding = None if self.embedding is None else tf.convert_to_tensor(self.embedding)
         bias = tf.convert_to_tensor(self.output_bias)
 
         def read(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
         ) -> tuple[tf.Tensor, DecoderState, Any]:
-            hidden, states = embed(ids, embedding, self.compute_dtype), []
+            hidden, states = self._embed(ids, embedding), []
             for layer_step, layer_state in zip(steps, state, strict=True):
                 states.append(layer_step(hidden, layer_state))
                 hidden = states[-1].h
@@ -317,11 +326,12 @@ class Decoder(ExplicitLayer):
 
         Without attention there are no weights and contexts, but ().
         """
-        sequence = embed(ids, self.embedding, self.compute_dtype)
+        sequence = self._embed(ids, self.embedding)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []
         for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
-            sequence = dropout(sequence, self.dropout, fold_in(dropout_seed, f"decoder/{index}"))
+            rate = self.dropout if index else self.embedding_dropout
+            sequence = dropout(sequence, rate, fold_in(dropout_seed, f"decoder/{index}"))
             sequence, layer_state = layer.sequence(sequence, layer_state)
             states.append(layer_state)
         hidden = tf.transpose(sequence, [2, 0, 1])
@@ -330,6 +340,12 @@ class Decoder(ExplicitLayer):
         if self.attention is not None:
             weights, context = self.attention.weights_and_context(hidden, memory)
         return hidden, weights, context, tuple(states)
+
+    def _embed(self, ids: tf.Tensor, embedding: Any) -> tf.Tensor:
+        """What the first layer reads of `ids` `[...]`: `[..., E]`, or `[..., V]` without one."""
+        if embedding is None:
+            return tf.one_hot(ids, self.vocabulary_size, dtype=self.compute_dtype)
+        return embed(ids, embedding, self.compute_dtype)
 
     def _features(self, hidden: tf.Tensor, context: Any) -> tf.Tensor:
         """What the output projection sees, `[..., F]`."""
@@ -340,10 +356,15 @@ class Decoder(ExplicitLayer):
         return hidden
 
 
-def real_tokens(values: Any, lengths: tf.Tensor) -> Any:
-    """The real positions of `[B, T, ...]` as `[sum(lengths), ...]`, in order; () stays ()."""
+def real_tokens(values: Any, lengths: tf.Tensor | None) -> Any:
+    """The real positions of `[B, T, X]` as `[sum(lengths), X]`, in order; () stays ().
+
+    All are real where there are no `lengths`.
+    """
     if isinstance(values, tuple):
         return values
+    if lengths is None:
+        return tf.reshape(values, [-1, values.shape[-1]])
     return tf.boolean_mask(values, tf.sequence_mask(lengths, tf.shape(values)[1]))
 
 

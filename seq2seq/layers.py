@@ -1,9 +1,13 @@
 """A Keras layer that casts only where its code says so, and seeds for its parts."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
+
+from seq2seq.errors import ModelError
 
 
 class ExplicitLayer(keras.layers.Layer):
@@ -19,6 +23,29 @@ class ExplicitLayer(keras.layers.Layer):
     def add_weight(self, **kwargs: Any) -> keras.Variable:
         """A float32 weight that reads as float32 in every scope; arguments as in Keras."""
         return super().add_weight(autocast=False, **kwargs)
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """Every weight by its path inside the layer, such as `encoder/layer_0_forward/kernel`."""
+        return {weight.path.partition("/")[2]: weight for weight in self.trainable_weights}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets every weight.
+
+        Raises:
+            ModelError: A weight is missing, unknown, or of another shape; all are named.
+        """
+        own = self.named_weights()
+        faults = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
+        faults += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
+        faults += [
+            f"{name} is {list(weights[name].shape)}, expected {list(own[name].shape)}"
+            for name in sorted(own.keys() & weights.keys())
+            if tuple(weights[name].shape) != tuple(own[name].shape)
+        ]
+        if faults:
+            raise ModelError("weights do not fit the model's configuration: " + "; ".join(faults))
+        for name, weight in own.items():
+            weight.assign(weights[name])
 
 
 def sub_seed(seed: int, name: str) -> int:

@@ -1,10 +1,9 @@
 """The translation model: embeddings, encoder, bridge and decoder. It knows ids, not text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from seq2seq.config import ModelConfig
@@ -20,7 +19,6 @@ from seq2seq.decoder import (
 )
 from seq2seq.dropout import dropout, fold_in
 from seq2seq.encoder import Encoder
-from seq2seq.errors import ModelError
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.loss import Loss, cross_entropy
 from seq2seq.lstm import LSTMState
@@ -222,8 +220,8 @@ class TranslationModel(ExplicitLayer):
             dropout_seed: `[2]` int32 in training, else None.
         """
         state, memory = self.begin(source, source_lengths, dropout_seed)
-        features = self.decoder.token_features(
-            shift_right(target, bos_id), target_lengths, state, memory, dropout_seed
+        features, _ = self.decoder.token_features(
+            shift_right(target, bos_id), state, memory, target_lengths, dropout_seed
         )
         return cross_entropy(
             features,
@@ -232,29 +230,6 @@ class TranslationModel(ExplicitLayer):
             real_tokens(target, target_lengths),
             label_smoothing,
         )
-
-    def named_weights(self) -> dict[str, keras.Variable]:
-        """Every weight by its path inside the model, such as `encoder/layer_0_forward/kernel`."""
-        return {weight.path.partition("/")[2]: weight for weight in self.trainable_weights}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets every weight.
-
-        Raises:
-            ModelError: A weight is missing, unknown, or of another shape; all are named.
-        """
-        own = self.named_weights()
-        faults = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
-        faults += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
-        faults += [
-            f"{name} is {list(weights[name].shape)}, expected {list(own[name].shape)}"
-            for name in sorted(own.keys() & weights.keys())
-            if tuple(weights[name].shape) != tuple(own[name].shape)
-        ]
-        if faults:
-            raise ModelError("weights do not fit the model's configuration: " + "; ".join(faults))
-        for name, weight in own.items():
-            weight.assign(weights[name])
 
 
 def build_model(

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from seq2seq.loss import Loss
+from seq2seq.decoder import Decoder
+from seq2seq.loss import Loss, cross_entropy
 from seq2seq.models import TranslationModel
 
 IDS = tf.TensorSpec([None, None], tf.int32)
@@ -90,3 +91,57 @@ class TranslationObjective:
     def carried(self) -> Mapping[str, tf.Variable]:
         """Nothing."""
         return {}
+
+
+class LanguageModelObjective:
+    """Cross-entropy of what follows, in windows of texts that go on from batch to batch.
+
+    The state at the end of a window is what the next one begins with; no gradient goes back there
+    (truncated back-propagation through time, Williams & Peng 1990).
+    """
+
+    def __init__(self, decoder: Decoder, *, rows: int, label_smoothing: float = 0.0) -> None:
+        """
+        Args:
+            decoder: One without attention; its weights are trained.
+            rows: N, texts read side by side.
+            label_smoothing: See `cross_entropy`.
+        """
+        window = tf.TensorSpec([rows, None], tf.int32)
+        self.signature = [window, window, tf.TensorSpec([], tf.bool)]
+        self._decoder = decoder
+        self._label_smoothing = label_smoothing
+        # bfloat16 numbers are float32 numbers too, and files of weights have those.
+        self._carried = {
+            f"layer_{index}/{part}": tf.Variable(tf.zeros([rows, decoder.units]), trainable=False)
+            for index in range(len(decoder.stack))
+            for part in ("h", "c")
+        }
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """Those of the decoder."""
+        return self._decoder.named_weights()
+
+    def __call__(self, *tensors: tf.Tensor, dropout_seed: tf.Tensor | None) -> Outcome:
+        """The loss of ids `[N, M]`, what follows each `[N, M]`, and whether texts begin here."""
+        inputs, targets, begins = tensors
+        parts = [tf.where(begins, 0.0, part) for part in self._carried.values()]
+        state = self._decoder.state(zip(parts[0::2], parts[1::2], strict=True))
+        features, after = self._decoder.token_features(inputs, state, dropout_seed=dropout_seed)
+        loss = cross_entropy(
+            features,
+            tf.convert_to_tensor(self._decoder.output_kernel),
+            self._decoder.output_bias,
+            tf.reshape(targets, [-1]),
+            self._label_smoothing,
+        )
+        return Outcome(loss, tf.cast(tf.size(targets), tf.float32), after)
+
+    def carry(self, carried: Any) -> None:
+        """Keeps the state of every layer."""
+        for variable, part in zip(self._carried.values(), tf.nest.flatten(carried), strict=True):
+            variable.assign(tf.cast(part, tf.float32))
+
+    def carried(self) -> Mapping[str, tf.Variable]:
+        """The state of every layer `[N, H]` float32."""
+        return self._carried

@@ -39,6 +39,7 @@ __all__ = [
     "greedy_search",
     "ranking_score",
     "sample",
+    "sample_onwards",
 ]
 
 State = Any  # any structure of tensors that tf.nest knows; absent parts are ()
@@ -116,7 +117,7 @@ def greedy_search(step: Step, start: Start, limits: Limits) -> Hypotheses:
         first = tf.argmax(best.scores, axis=1, output_type=tf.int32)[:, None]
         return _Choices(*(tf.gather(part, first, batch_dims=1) for part in best))
 
-    return _follow(step, start, limits=limits, pick=pick)
+    return _follow(step, start, limits=limits, pick=pick)[0]
 
 
 def sample(
@@ -149,23 +150,85 @@ def sample(
     Raises:
         UsageError: `temperature`, `top_k`, `top_p` or a limit is out of range.
     """
+    rows = tf.range(tf.size(start.ids)) if rows is None else rows
+    pick = _drawing(temperature=temperature, top_k=top_k, top_p=top_p)
+    return _follow(step, start, limits=limits, pick=pick, keys=_keys(seed, rows))[0]
+
+
+def sample_onwards(
+    step: Step,
+    start: Start,
+    length: tf.Tensor | int,
+    *,
+    seed: tf.Tensor | int,
+    position: tf.Tensor | int = 0,
+    temperature: tf.Tensor | float = 1.0,
+    top_k: int = 0,
+    top_p: tf.Tensor | float = 1.0,
+    forbidden_ids: tuple[int, ...] = (),
+) -> tuple[tf.Tensor, Start]:
+    """`length` ids of each text, drawn as by `sample`, and the start that goes on from there.
+
+    Texts have no end. Whatever lengths a text is drawn in, it is the same:
+
+        ids, start = sample_onwards(step, start, 60, seed=1)
+        more, start = sample_onwards(step, start, 40, seed=1, position=60)
+
+    Args:
+        step: One decoding step.
+        start: First ids `[B]` int32, state and memory of each text.
+        length: How many ids, T.
+        seed: As for `sample`, like the rest.
+        position: How many ids were drawn before.
+        temperature: See `sample`.
+        top_k: See `sample`.
+        top_p: See `sample`.
+        forbidden_ids: Never drawn.
+
+    Returns:
+        `[B, T]` int32, -1 where the logits were no distribution; and what to go on from.
+
+    Raises:
+        UsageError: `temperature`, `top_k` or `top_p` is out of range.
+    """
+    limits = Limits(end_id=-1, max_length=length, forbidden_ids=forbidden_ids)
+    pick = _drawing(temperature=temperature, top_k=top_k, top_p=top_p, position=position)
+    keys = _keys(seed, tf.range(tf.size(start.ids)))
+    found, state = _follow(step, start, limits=limits, pick=pick, keys=keys, with_state=True)
+    ids = found.ids[:, 0]
+    ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]], constant_values=limits.end_id)
+    last = tf.concat([start.ids[:, None], ids], axis=1)[:, -1]
+    return ids, Start(last, state, start.memory)
+
+
+def _keys(seed: tf.Tensor | int, rows: tf.Tensor) -> tf.Tensor:
+    """Of the random numbers of each row `[B]` uint64."""
+    return mix(mix(as_uint64(seed)) ^ as_uint64(rows))
+
+
+def _drawing(
+    *,
+    temperature: tf.Tensor | float,
+    top_k: int,
+    top_p: tf.Tensor | float,
+    position: tf.Tensor | int = 0,
+) -> "_Pick":
+    """Draws an id for each row; `position` is that of the first step."""
     _require(temperature, "temperature", "a finite number above 0", lambda x: 0 < x < math.inf)
     _require(top_k, "top_k", "0 (all ids) or more", lambda x: x >= 0)
     _require(top_p, "top_p", "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-    rows = tf.range(tf.size(start.ids)) if rows is None else rows
 
     def pick(logits: tf.Tensor, at: _Position) -> _Choices:
         return _drawn(
             logits,
             at,
-            keys=mix(at.given.keys ^ as_uint64(at.length)),
+            keys=mix(at.given.keys ^ as_uint64(at.length + position)),
             temperature=temperature,
             count=top_k,
             top_p=top_p,
         )
 
-    keys = mix(mix(as_uint64(seed)) ^ as_uint64(rows))  # [B]
-    return _follow(step, start, limits=limits, pick=pick, keys=keys)
+    return pick
 
 
 def beam_search(
@@ -369,8 +432,19 @@ class _Progress(NamedTuple):
     finished: tf.Tensor
 
 
-def _follow(step: Step, start: Start, *, limits: Limits, pick: _Pick, keys: Any = ()) -> Hypotheses:
-    """The one hypothesis of each sentence that `pick` leads to."""
+def _follow(
+    step: Step,
+    start: Start,
+    *,
+    limits: Limits,
+    pick: _Pick,
+    keys: Any = (),
+    with_state: bool = False,
+) -> tuple[Hypotheses, State]:
+    """The one hypothesis of each sentence that `pick` leads to.
+
+    And, if asked for (else ()), the state before the last id of each is read.
+    """
     given = _given(start, limits, keys)
     ids = tf.cast(start.ids, tf.int32)
     first = _Progress(
@@ -388,7 +462,7 @@ def _follow(step: Step, start: Start, *, limits: Limits, pick: _Pick, keys: Any 
         choices = pick(tf.cast(logits, tf.float32), _Position(length, progress.said, given, limits))
         return _followed(progress._replace(state=state), choices, length, given, limits.end_id)
 
-    said, lengths, log_probs, scores = _until_done(
+    said, lengths, log_probs, scores, state = _until_done(
         advance,
         first,
         given,
@@ -399,9 +473,13 @@ def _follow(step: Step, start: Start, *, limits: Limits, pick: _Pick, keys: Any 
             progress.lengths[:, None],
             progress.log_probs[:, None],
             progress.scores[:, None],
+            progress.state if with_state else (),
         ),
     )
-    return _hypotheses(said, lengths, log_probs=log_probs, scores=scores, end_id=limits.end_id)
+    hypotheses = _hypotheses(
+        said, lengths, log_probs=log_probs, scores=scores, end_id=limits.end_id
+    )
+    return hypotheses, state
 
 
 def _followed(
@@ -797,7 +875,8 @@ def _hypotheses(
 
 
 def _longest(given: _Given) -> tf.Tensor:
-    return tf.maximum(tf.reduce_max(given.max_length), 0)  # 0 if there are no sentences
+    """Room for the ids of a hypothesis; there is some even where none may be said."""
+    return tf.maximum(tf.reduce_max(given.max_length), 1)
 
 
 def _repeat_rows(structure: Any, count: int) -> Any:

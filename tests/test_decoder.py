@@ -187,7 +187,7 @@ def test_projected_token_features_are_the_logits_of_real_positions(
     decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
     ids, state, memory = random_ids(), random_state(layers), memory_of(decoder)
     logits, _ = decoder(ids, state, memory)
-    features = decoder.token_features(ids, tf.constant(TARGET_LENGTHS), state, memory)
+    features, _ = decoder.token_features(ids, state, memory, tf.constant(TARGET_LENGTHS))
     expected = np.concatenate(
         [logits[row, :length] for row, length in enumerate(TARGET_LENGTHS)]
     )  # [2 + 4 + 1, V]
@@ -213,13 +213,14 @@ def test_dropout_needs_a_seed_and_is_a_function_of_it() -> None:
     without = random_decoder()
 
     def features(each: Decoder, seed: list[int] | None) -> np.ndarray:
-        return each.token_features(
+        found, _ = each.token_features(
             random_ids(),
-            tf.constant(TARGET_LENGTHS),
             random_state(2),
             memory_of(each),
+            tf.constant(TARGET_LENGTHS),
             None if seed is None else tf.constant(seed),
-        ).numpy()
+        )
+        return found.numpy()
 
     np.testing.assert_array_equal(features(decoder, None), features(without, None))
     np.testing.assert_array_equal(features(without, [1, 2]), features(without, None))
@@ -240,8 +241,9 @@ def test_dropout_thins_features_and_what_the_layers_read(
     state = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), random_state(layers))
     memory = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), memory_of(decoder))
     lengths = tf.fill([rows], T)
-    plain = decoder.token_features(ids, lengths, state, memory).numpy()
-    thinned = decoder.token_features(ids, lengths, state, memory, tf.constant([1, 2])).numpy()
+    plain = decoder.token_features(ids, state, memory, lengths)[0].numpy()
+    thinned, _ = decoder.token_features(ids, state, memory, lengths, tf.constant([1, 2]))
+    thinned = thinned.numpy()
     # At rate 1/2 about half of the 60 * 4 * 3 or 5 features are zero and the others doubled ..
     kept = thinned != 0.0
     assert 0.4 < kept.mean() < 0.6
@@ -289,7 +291,7 @@ def test_whatever_needs_the_weights_of_a_decoder_first_makes_them() -> None:
     assert len(attending.trainable_weights) == 3 + 3 + 3  # own, LSTM's, attention's
 
     decoder = without_attention()
-    features = decoder.token_features(ids, lengths, decoder.zero_state(1))
+    features, _ = decoder.token_features(ids, decoder.zero_state(1), (), lengths)
     expected, _ = decoder(ids, decoder.zero_state(1))
     np.testing.assert_allclose(decoder.project(features), expected[0], rtol=1e-5, atol=1e-6)
 
@@ -325,3 +327,54 @@ def test_any_vectors_make_a_state_that_a_search_can_keep(dtype: str) -> None:
 def test_what_is_read_is_what_is_said_one_place_later() -> None:
     read = shift_right(tf.constant([[4, 5, 3], [6, 3, 0]]), 2)
     assert read.numpy().tolist() == [[2, 4, 5], [2, 6, 3]]
+
+
+def test_one_hot_vectors_are_an_embedding_by_the_identity() -> None:
+    one_hot = Decoder(V, units=H, layers=2, embedding_size=0, seed=1)
+    embedded = Decoder(V, units=H, layers=2, embedding_size=V, seed=1)
+    embedded.build()
+    embedded.embedding.assign(np.eye(V) / V**0.5)  # embeddings are scaled up by as much
+    ids, state = random_ids(), random_state(2)
+    logits, after = one_hot(ids, state)
+    expected, _ = embedded(ids, state)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    assert len(one_hot.trainable_weights) == len(embedded.trainable_weights) - 1
+    steps = one_hot.stepper()
+    for position in range(T):
+        step_logits, state = steps(ids[:, position], state)
+        np.testing.assert_allclose(step_logits, logits[:, position], rtol=1e-5, atol=1e-6)
+    for found, wanted in zip(tf.nest.flatten(state), tf.nest.flatten(after), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_output_tied_to_no_embedding_is_refused() -> None:
+    with pytest.raises(UsageError, match="tied_output: needs an embedding"):
+        Decoder(V, units=H, embedding_size=0, tied_output=True)
+
+
+def test_embeddings_may_have_a_dropout_of_their_own() -> None:
+    decoder = Decoder(V, units=H, embedding_size=E, embedding_dropout=0.5, seed=1)
+    without = Decoder(V, units=H, embedding_size=E, seed=1)
+    ids, state, seed = random_ids(), decoder.zero_state(B), tf.constant([1, 2])
+    features, _ = decoder.token_features(ids, state, dropout_seed=seed)
+    plain, _ = without.token_features(ids, state, dropout_seed=seed)
+    assert (features.numpy() != 0).mean() > 0.8  # features themselves are not thinned ..
+    assert np.abs(features - plain).max() > 1e-3  # .. but were made of thinned embeddings
+    only = Decoder(V, units=H, embedding_size=E, dropout=0.5, embedding_dropout=0.0, seed=1)
+    thinned, _ = only.token_features(ids, state, dropout_seed=seed)
+    kept = thinned.numpy() != 0
+    np.testing.assert_allclose(thinned.numpy()[kept], 2 * plain.numpy()[kept], rtol=1e-5)
+
+
+def test_token_features_of_whole_sequences_lead_on_to_the_next() -> None:
+    decoder = random_decoder(attention="none")
+    ids, state = random_ids(), random_state(2)
+    whole, after = decoder.token_features(ids, state)
+    first, between = decoder.token_features(ids[:, :1], state)
+    second, last = decoder.token_features(ids[:, 1:], between)
+    parts = np.concatenate(
+        [np.reshape(first, [B, 1, -1]), np.reshape(second, [B, T - 1, -1])], axis=1
+    )
+    np.testing.assert_allclose(np.reshape(whole, [B, T, -1]), parts, rtol=1e-5, atol=1e-6)
+    for found, expected in zip(tf.nest.flatten(last), tf.nest.flatten(after), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -37,6 +37,7 @@ from seq2seq.search import (
     greedy_search,
     ranking_score,
     sample,
+    sample_onwards,
 )
 
 SEARCHES = {
@@ -888,3 +889,49 @@ def test_the_order_of_sentences_changes_nothing(find: Any) -> None:
     )
     for each, place in zip(again, order, strict=True):
         assert_found(each, found[place])
+
+
+# --- texts that go on -----------------------------------------------------------------------------
+
+
+def chain_start(rows: int, state: int = 0) -> Start:
+    return Start(tf.fill([rows], BEGIN), tf.fill([rows], state), ())
+
+
+def chain_step(ids: Any, state: Any, memory: Any) -> Any:
+    """Logits that depend on the last id and on how many were read."""
+    position = tf.cast(state[:, None], tf.float32)
+    return tf.sin(tf.range(7.0) * (1.3 + tf.cast(ids[:, None], tf.float32)) + position), state + 1
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_k": 4}, {"top_p": 0.8}])
+@pytest.mark.parametrize("lengths", [[1] * 12, [5, 7], [12, 0]])
+def test_a_text_is_the_same_in_whatever_lengths_it_is_drawn(
+    lengths: list[int], options: dict[str, Any]
+) -> None:
+    whole, _ = sample_onwards(chain_step, chain_start(4), 12, seed=3, **options)
+    drawn, start, position = [], chain_start(4), 0
+    for length in lengths:
+        ids, start = sample_onwards(chain_step, start, length, seed=3, position=position, **options)
+        drawn.append(ids.numpy())
+        position += length
+    np.testing.assert_array_equal(np.concatenate(drawn, axis=1), whole)
+    assert start.state.numpy().tolist() == [12] * 4
+    assert (start.ids == whole[:, -1]).numpy().all()
+
+
+def test_texts_that_go_on_are_samples_without_an_end() -> None:
+    ids, _ = sample_onwards(chain_step, chain_start(5), 9, seed=8, forbidden_ids=(2,))
+    expected = sample(chain_step, chain_start(5), Limits(2, 9, (2,)), seed=8)
+    np.testing.assert_array_equal(ids, expected.ids[:, 0])
+    assert len({tuple(row) for row in ids.numpy().tolist()}) == 5
+
+
+def test_a_text_stops_where_there_is_no_distribution() -> None:
+    def step(ids: Any, state: Any, memory: Any) -> Any:
+        logits, after = chain_step(ids, state, memory)
+        return tf.where(state[:, None] == 2, math.nan, logits), after
+
+    ids, _ = sample_onwards(step, chain_start(1), 4, seed=1)
+    assert ids.shape == (1, 4)
+    assert (ids[0, 2:] == -1).numpy().all()
