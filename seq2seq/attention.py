@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from seq2seq.layers import ExplicitLayer, sub_seed
+from seq2seq.lstm import StepWeights
 
 _LEAST_ATTENTION = 1e-30  # of a position that was never looked at: its logarithm is finite
 
@@ -105,14 +106,19 @@ class LuongAttention(ExplicitLayer):
         product = tf.tensordot(joined, kernel, 1)
         return tf.tanh(product + tf.cast(self.combine_bias, self.compute_dtype))
 
-    def stepper(self) -> Callable[[tf.Tensor, Memory], tuple[tf.Tensor, tf.Tensor]]:
+    def layout(self) -> StepWeights:
+        """The weights of the attentional vector, laid out for many steps."""
+        kernel = tf.transpose(tf.cast(self.combine_kernel, self.compute_dtype))
+        return StepWeights(kernel, tf.cast(self.combine_bias, self.compute_dtype))
+
+    def stepper(
+        self, layout: StepWeights | None = None
+    ) -> Callable[[tf.Tensor, Memory], tuple[tf.Tensor, tf.Tensor]]:
         """(queries `[N, H]`, memory) to weights `[N, S]` and attentional vectors `[N, F]`.
 
-        For many steps: the weights of the layer are laid out once, here. See
-        `weights_and_contexts_of_rows`.
+        With the weights of a `layout` or of now; see `weights_and_contexts_of_rows`.
         """
-        kernel = tf.transpose(tf.cast(self.combine_kernel, self.compute_dtype))  # as in the LSTM
-        bias = tf.cast(self.combine_bias, self.compute_dtype)
+        kernel, bias = layout or self.layout()
 
         def step(queries: tf.Tensor, memory: Memory) -> tuple[tf.Tensor, tf.Tensor]:
             weights, context = self.weights_and_contexts_of_rows(queries, memory)

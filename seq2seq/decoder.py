@@ -13,7 +13,7 @@ Shapes: N rows, T target length, S memory length, V vocabulary, E embedding, H u
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
@@ -22,13 +22,31 @@ from seq2seq.attention import LuongAttention
 from seq2seq.dropout import dropout, fold_in
 from seq2seq.errors import UsageError
 from seq2seq.layers import ExplicitLayer, sub_seed
-from seq2seq.lstm import LSTM, LSTMState
+from seq2seq.lstm import LSTM, LSTMState, StepWeights
 
 DecoderState = tuple[LSTMState, ...]
 """(h, C) of every layer, each `[N, H]`."""
 
 DecoderMemory = Any
 """A `Memory`, or () without attention: an absent part of a loop is empty, never None."""
+
+
+class DecoderLayout(NamedTuple):
+    """The weights of a decoder, laid out for the steps of a search.
+
+    Attributes:
+        embedding: `[V, E]` float32; () if there is none.
+        layers: Of each LSTM.
+        attention: Of the attentional vector; () without attention.
+        output: Output projection `[F, V]` in the compute dtype.
+        output_bias: `[V]` float32.
+    """
+
+    embedding: Any
+    layers: tuple[StepWeights, ...]
+    attention: Any
+    output: tf.Tensor
+    output_bias: tf.Tensor
 
 
 class Step(Protocol):
@@ -244,13 +262,24 @@ class Decoder(ExplicitLayer):
         logits = tf.tensordot(tf.cast(features, self.compute_dtype), kernel, 1)
         return tf.cast(logits, tf.float32) + self.output_bias
 
-    def stepper(self) -> Step:
+    def layout(self) -> DecoderLayout:
+        """The weights as steps multiply by them, made once for many steps."""
+        self._make_weights()
+        return DecoderLayout(
+            embedding=() if self.embedding is None else tf.convert_to_tensor(self.embedding),
+            layers=tuple(layer.layout() for layer in self.stack),
+            attention=() if self.attention is None else self.attention.layout(),
+            output=tf.transpose(tf.cast(self.output_kernel, self.compute_dtype)),
+            output_bias=tf.convert_to_tensor(self.output_bias),
+        )
+
+    def stepper(self, layout: DecoderLayout | None = None) -> Step:
         """The step of a search: (ids `[N]`, state, memory) to (logits `[N, V]` float32, state).
 
-        Weights are laid out once, here, for all the steps the function will make. The memory may
-        have fewer rows than N, see `LuongAttention.weights_and_contexts_of_rows`.
+        With the weights of a `layout`, or as they are now. The memory may have fewer rows than N,
+        see `LuongAttention.weights_and_contexts_of_rows`.
         """
-        read = self._reader()
+        read = self._reader(layout)
 
         def step(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
@@ -260,7 +289,9 @@ class Decoder(ExplicitLayer):
 
         return step
 
-    def attending_stepper(self) -> Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any]]:
+    def attending_stepper(
+        self, layout: DecoderLayout | None = None
+    ) -> Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any]]:
         """`stepper`, but its state is (state, attended `[N, S]`).
 
         `attended` is the attention that each position of the memory has had so far; it begins at 0.
@@ -270,7 +301,7 @@ class Decoder(ExplicitLayer):
         """
         if self.attention is None:
             raise UsageError("coverage penalty: the model has no attention (model.attention)")
-        read = self._reader()
+        read = self._reader(layout)
 
         def step(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
             logits, after, weights = read(ids, state[0], memory)
@@ -278,14 +309,13 @@ class Decoder(ExplicitLayer):
 
         return step
 
-    def _reader(self) -> Callable[..., tuple[tf.Tensor, DecoderState, Any]]:
+    def _reader(
+        self, layout: DecoderLayout | None
+    ) -> Callable[..., tuple[tf.Tensor, DecoderState, Any]]:
         """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
-        self._make_weights()
-        steps = [layer.stepper() for layer in self.stack]
-        look = self.attention.stepper() if self.attention is not None else None
-        kernel = tf.transpose(tf.cast(self.output_kernel, self.compute_dtype))  # [F, V]
-        embedding = None if self.embedding is None else tf.convert_to_tensor(self.embedding)
-        bias = tf.convert_to_tensor(self.output_bias)
+        embedding, layers, attention, output, output_bias = layout or self.layout()
+        steps = [layer.stepper(weights) for layer, weights in zip(self.stack, layers, strict=True)]
+        look = None if self.attention is None else self.attention.stepper(attention)
 
         def read(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
@@ -299,8 +329,8 @@ class Decoder(ExplicitLayer):
                 features = self._features(hidden, ())
             else:
                 weights, features = look(hidden, memory)
-            logits = tf.matmul(features, kernel)
-            return tf.cast(logits, tf.float32) + bias, tuple(states), weights
+            logits = tf.matmul(features, output)
+            return tf.cast(logits, tf.float32) + output_bias, tuple(states), weights
 
         return read
 
@@ -326,7 +356,7 @@ class Decoder(ExplicitLayer):
 
         Without attention there are no weights and contexts, but ().
         """
-        sequence = self._embed(ids, self.embedding)
+        sequence = self._embed(ids, () if self.embedding is None else self.embedding)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []
         for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
@@ -342,8 +372,8 @@ class Decoder(ExplicitLayer):
         return hidden, weights, context, tuple(states)
 
     def _embed(self, ids: tf.Tensor, embedding: Any) -> tf.Tensor:
-        """What the first layer reads of `ids` `[...]`: `[..., E]`, or `[..., V]` without one."""
-        if embedding is None:
+        """What the first layer reads of `ids` `[...]`: `[..., E]`, or `[..., V]` if it is ()."""
+        if isinstance(embedding, tuple):
             return tf.one_hot(ids, self.vocabulary_size, dtype=self.compute_dtype)
         return embed(ids, embedding, self.compute_dtype)
 

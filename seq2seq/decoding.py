@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from seq2seq.attention import coverage_score
-from seq2seq.decoder import shift_right
+from seq2seq.decoder import DecoderLayout, shift_right
 from seq2seq.limits import Limits
 from seq2seq.models import TranslationModel
 from seq2seq.search import (
@@ -99,56 +99,93 @@ class Forced(NamedTuple):
     attention: Any
 
 
-def compile_search(
-    models: Sequence[TranslationModel], tokenizer: Tokenizer, kind: SearchKind
-) -> Callable[..., Any]:
-    """`SearchInputs` to `Hypotheses`: a search of `kind`, traced once for all shapes.
+class CompiledSearch:
+    """`SearchInputs` to `Hypotheses`: a search traced once for all shapes.
 
-    The models' probabilities are averaged. Their weights must not change any more: some are laid
-    out here, once for all steps of all searches.
-
-    Raises:
-        UsageError: A coverage penalty, and a model without attention.
+    The models' probabilities are averaged. Their decoders' weights are laid out beforehand, once
+    for all steps of all searches.
     """
-    # None of these is text. A tokenizer without padding has the end id for it.
-    no_text = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id} - {tokenizer.eos_id}
-    forbidden = tuple(sorted(no_text | {*kind.forbidden_ids}))
-    steps: list[Any] = [
-        model.attending_stepper() if kind.covers else model.stepper() for model in models
-    ]
-    step: Step = steps[0] if len(steps) == 1 else averaged(steps)
 
-    # There is no Python control flow to rewrite, and without autograph tracing is much faster.
-    @tf.function(input_signature=[_signature()], autograph=False)  # type: ignore[untyped-decorator]
-    def search(inputs: SearchInputs) -> Hypotheses:
+    def __init__(
+        self, models: Sequence[TranslationModel], tokenizer: Tokenizer, kind: SearchKind
+    ) -> None:
+        """
+        Raises:
+            UsageError: A coverage penalty, and a model without attention.
+        """
+        self._models = models
+        self._tokenizer = tokenizer
+        self._kind = kind
+        # None of these is text. A tokenizer without padding has the end id for it.
+        no_text = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id} - {tokenizer.eos_id}
+        self._forbidden = tuple(sorted(no_text | {*kind.forbidden_ids}))
+        self.lay_out()
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._layouts)
+        # There is no Python control flow to rewrite: without autograph tracing is much faster.
+        self.function = tf.function(
+            self._search, input_signature=[_signature(), specs], autograph=False
+        )
+        self.function.get_concrete_function()  # traced now, while the caller holds the lock
+
+    def __call__(self, inputs: SearchInputs) -> Hypotheses:
+        """The hypotheses of a batch."""
+        found: Hypotheses = self.function(inputs, self._layouts)
+        return found
+
+    def lay_out(self) -> None:
+        """Takes up the models' weights as they are now: needed whenever they have changed."""
+        self._layouts = [model.decoder.layout() for model in self._models]
+
+    def _search(self, inputs: SearchInputs, layouts: Sequence[DecoderLayout]) -> Hypotheses:
+        kind, tokenizer = self._kind, self._tokenizer
+        steps: list[Any] = [
+            model.decoder.attending_stepper(layout)
+            if kind.covers
+            else model.decoder.stepper(layout)
+            for model, layout in zip(self._models, layouts, strict=True)
+        ]
+        step: Step = steps[0] if len(steps) == 1 else averaged(steps)
         limits = Limits(
             tokenizer.eos_id,
             inputs.max_lengths,
-            forbidden,
+            self._forbidden,
             inputs.min_lengths if kind.has_least_length else 0,
             inputs.prefixes if kind.has_prefix else (),
             kind.no_repeat_ngram,
             inputs.repetition_penalty if kind.penalises_repetition else 1.0,
         )
-        start = _start(models, inputs, bos_id=tokenizer.bos_id, covers=kind.covers)
-        return _searched(step, start, limits, kind=kind, inputs=inputs, models=len(models))
-
-    search.get_concrete_function()  # traced now, while the caller holds the lock
-    compiled: Callable[..., Any] = search
-    return compiled
+        start = _start(self._models, inputs, bos_id=tokenizer.bos_id, covers=kind.covers)
+        return _searched(step, start, limits, kind=kind, inputs=inputs, models=len(self._models))
 
 
-def compile_forced(models: Sequence[TranslationModel], bos_id: int) -> Callable[..., Any]:
-    """(source `[B, S]`, its lengths `[B]`, target `[B, T]`, its lengths) to `Forced`.
+class CompiledForced:
+    """Forced decoding, traced once for all shapes.
 
-    Probabilities and attention are the means over `models`.
+    Probabilities and attention are the means over the models.
     """
-    ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
 
-    @tf.function(input_signature=[ids, lengths, ids, lengths], autograph=False)
-    def forced(source, source_lengths, target, target_lengths):  # type: ignore[no-untyped-def]
-        read = shift_right(target, bos_id)
-        found = [model.attend(source, source_lengths, read) for model in models]
+    def __init__(self, models: Sequence[TranslationModel], bos_id: int) -> None:
+        self._models = models
+        self._bos_id = bos_id
+        ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+        self.function = tf.function(
+            self._forced, input_signature=[ids, lengths, ids, lengths], autograph=False
+        )
+        self.function.get_concrete_function()
+
+    def __call__(
+        self, source: Any, source_lengths: Any, target: Any, target_lengths: Any
+    ) -> Forced:
+        """Of source `[B, S]` and target `[B, T]` ids, and their lengths `[B]`, all int32."""
+        found: Forced = self.function(source, source_lengths, target, target_lengths)
+        return found
+
+    def lay_out(self) -> None:
+        """Nothing: the weights are read as they are."""
+
+    def _forced(self, source: Any, source_lengths: Any, target: Any, target_lengths: Any) -> Forced:
+        read = shift_right(target, self._bos_id)
+        found = [model.attend(source, source_lengths, read) for model in self._models]
         # As stable as log-softmax, and never a second tensor as large as the logits.
         losses = [
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
@@ -159,10 +196,6 @@ def compile_forced(models: Sequence[TranslationModel], bos_id: int) -> Callable[
         attention = [weights for _, weights in found if not isinstance(weights, tuple)]
         mean = tf.add_n(attention) / len(attention) if attention else ()
         return Forced(log_probs * real, mean)
-
-    forced.get_concrete_function()
-    compiled: Callable[..., Any] = forced
-    return compiled
 
 
 def _signature() -> SearchInputs:

@@ -31,6 +31,18 @@ class LSTMState(NamedTuple):
     c: tf.Tensor
 
 
+class StepWeights(NamedTuple):
+    """The weights of a product, laid out for the steps of a search.
+
+    Attributes:
+        kernel: `[outputs, inputs]` in the compute dtype.
+        bias: `[outputs]`.
+    """
+
+    kernel: tf.Tensor
+    bias: tf.Tensor
+
+
 class LSTM(ExplicitLayer):
     """An LSTM over right-padded sequences, in either direction of time.
 
@@ -142,13 +154,19 @@ class LSTM(ExplicitLayer):
             sequence = tf.reverse_sequence(sequence, lengths, seq_axis=1)
         return tf.transpose(sequence, [1, 2, 0]), LSTMState(h, tf.cast(c, tf.float32))
 
-    def stepper(self) -> Callable[[tf.Tensor, LSTMState], LSTMState]:
-        """One step as a function of (`[N, I]`, state), its weights laid out once for many steps."""
+    def layout(self) -> StepWeights:
+        """The weights as single steps multiply by them, to be made once for many steps."""
         weights = tf.concat([self.kernel, self.recurrent_kernel], 0)
         # [4H, I+H]: of rows 4H long, a power of two as it mostly is, too few are in the cache at a
         # time, and the product of some hundred rows takes half as long again.
         weights = tf.transpose(tf.cast(weights, self.compute_dtype))
-        bias = tf.convert_to_tensor(self.bias)
+        return StepWeights(weights, tf.convert_to_tensor(self.bias))
+
+    def stepper(
+        self, layout: StepWeights | None = None
+    ) -> Callable[[tf.Tensor, LSTMState], LSTMState]:
+        """One step as a function of (`[N, I]`, state), with the weights of a `layout` or of now."""
+        weights, bias = layout or self.layout()
 
         def step(inputs: tf.Tensor, state: LSTMState) -> LSTMState:
             inputs_and_h = tf.concat([inputs, tf.cast(state.h, inputs.dtype)], 1)

@@ -1,6 +1,5 @@
 """The translation model: embeddings, encoder, bridge and decoder. It knows ids, not text."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +10,6 @@ from seq2seq.decoder import (
     Decoder,
     DecoderMemory,
     DecoderState,
-    Step,
     embed,
     embedding_initializer,
     real_tokens,
@@ -168,14 +166,6 @@ class TranslationModel(ExplicitLayer):
         embedded = dropout(embedded, self.config.dropout, fold_in(dropout_seed, "source_embedding"))
         encoded = self.encoder(embedded, source_lengths, dropout_seed)
         return self.bridge(encoded.states), self.decoder.memory(encoded.outputs, source_lengths)
-
-    def stepper(self) -> Step:
-        """The decoder's step, its weights laid out for many steps; see `Decoder.stepper`."""
-        return self.decoder.stepper()
-
-    def attending_stepper(self) -> Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any]]:
-        """See `Decoder.attending_stepper`."""
-        return self.decoder.attending_stepper()
 
     def step(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory

@@ -31,6 +31,7 @@ from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details, Hypothesis, Translation
 
 if TYPE_CHECKING:
+    from seq2seq.decoding import CompiledForced, CompiledSearch
     from seq2seq.models import TranslationModel
     from seq2seq.runtime import Device
     from seq2seq.search import Hypotheses
@@ -82,13 +83,13 @@ class Translator:
         Args:
             config: Of the model: lengths and decoding defaults are taken from it.
             tokenizers: Source and target.
-            model: With its weights set; they are not to be changed from now on.
+            model: With its weights set; if they are changed later, call `take_up_weights`.
             ensemble: Further models of the same tokenizers, to average probabilities with.
         """
         self.config = config
         self.tokenizers = tokenizers
         self._models = [model, *ensemble]
-        self._compiled: dict[Hashable, Callable[..., Any]] = {}
+        self._compiled: dict[Hashable, CompiledSearch | CompiledForced] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -131,6 +132,12 @@ class Translator:
             for each, config in zip(folders, configs, strict=True)
         ]
         return cls(configs[0], tokenizers[0], first, ensemble=others)
+
+    def take_up_weights(self) -> None:
+        """Takes up the weights of the models as they are now, after they have been changed."""
+        with self._lock:
+            for compiled in self._compiled.values():
+                compiled.lay_out()
 
     def translate(
         self,
@@ -461,7 +468,7 @@ class Translator:
     def _compiled_search(
         self, options: SearchOptions, sentences: Sequence[_Sentence]
     ) -> Callable[..., Any]:
-        from seq2seq.decoding import SearchKind, compile_search
+        from seq2seq.decoding import CompiledSearch, SearchKind
 
         sampling = options.sampling
         kind = SearchKind(
@@ -478,16 +485,16 @@ class Translator:
             has_prefix=any(sentence.prefix for sentence in sentences),
         )
         return self._compile(
-            kind, lambda: compile_search(self._models, self.tokenizers.target, kind)
+            kind, lambda: CompiledSearch(self._models, self.tokenizers.target, kind)
         )
 
     def _compiled_forced(self) -> Callable[..., Any]:
-        from seq2seq.decoding import compile_forced
+        from seq2seq.decoding import CompiledForced
 
         bos_id = self.tokenizers.target.bos_id
-        return self._compile("forced", lambda: compile_forced(self._models, bos_id))
+        return self._compile("forced", lambda: CompiledForced(self._models, bos_id))
 
-    def _compile(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    def _compile(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:  # else threads that meet here would all compile
             if key not in self._compiled:
                 self._compiled[key] = make()

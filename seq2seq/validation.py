@@ -108,6 +108,7 @@ class Validator:
             nll += float(batch_nll)
             correct += float(batch_correct)
         tokens = int(self._ids.target_lengths.sum())
+        self._translator.take_up_weights()
         translations = [
             translation.text
             for translation in self._translator.translate(

@@ -8,7 +8,7 @@ import pytest
 from search_oracles import log_softmax
 
 from seq2seq.config import ModelConfig
-from seq2seq.decoding import SearchInputs, SearchKind, compile_forced, compile_search
+from seq2seq.decoding import CompiledForced, CompiledSearch, SearchInputs, SearchKind
 from seq2seq.errors import UsageError
 from seq2seq.limits import FREE
 from seq2seq.models import TranslationModel, build_model
@@ -89,7 +89,7 @@ def test_what_is_found_has_the_models_probability_and_rank(
     model = model_of(1, attention)
     prefixes = np.array([[6], [FREE], [5]], np.int32)
     least = np.array([4, 0, 5], np.int32)
-    found = compile_search([model], IDS, kind)(inputs(prefixes=prefixes, min_lengths=least))
+    found = CompiledSearch([model], IDS, kind)(inputs(prefixes=prefixes, min_lengths=least))
     ids, lengths, log_probs, scores = (part.numpy() for part in found)
     assert (lengths > 0).all()
     for row, k in np.ndindex(lengths.shape):
@@ -108,7 +108,7 @@ def test_what_is_found_has_the_models_probability_and_rank(
 
 
 def test_samples_are_those_of_their_numbers() -> None:
-    search = compile_search([model_of(1)], IDS, KINDS["sample"])
+    search = CompiledSearch([model_of(1)], IDS, KINDS["sample"])
     order = [2, 0, 1]
     whole = search(inputs())
     moved = search(
@@ -121,11 +121,23 @@ def test_samples_are_those_of_their_numbers() -> None:
         assert (moved.ids[place, 0, :length] == whole.ids[row, 0, :length]).numpy().all()
 
 
+def test_a_search_takes_up_weights_when_it_is_told_to() -> None:
+    model = model_of(1)
+    search, changed = CompiledSearch([model], IDS, KINDS["greedy"]), inputs()
+    before = search(changed)
+    model.load({name: each.numpy() for name, each in model_of(2).named_weights().items()})
+    search.lay_out()
+    expected = CompiledSearch([model_of(2)], IDS, KINDS["greedy"])(changed)
+    for old, new, wanted in zip(before, search(changed), expected, strict=True):
+        np.testing.assert_allclose(new, wanted, rtol=1e-5)
+        assert old.shape != new.shape or (old != new).numpy().any()
+
+
 def test_coverage_is_what_forced_attention_leaves_out() -> None:
     models = [model_of(1), model_of(2)]
     kind = SearchKind(sampled=False, beam_size=4, n_best=4, covers=True)
-    found = compile_search(models, IDS, kind)(inputs(coverage_penalty=np.float32(0.3)))
-    forced = [compile_forced([model], IDS.bos_id) for model in models]
+    found = CompiledSearch(models, IDS, kind)(inputs(coverage_penalty=np.float32(0.3)))
+    forced = [CompiledForced([model], IDS.bos_id) for model in models]
     for k in range(4):
         ids, lengths = found.ids[:, k], found.lengths[:, k]
         lost = []
@@ -142,14 +154,14 @@ def test_coverage_is_what_forced_attention_leaves_out() -> None:
 def test_coverage_needs_attention() -> None:
     kind = SearchKind(sampled=False, beam_size=4, n_best=4, covers=True)
     with pytest.raises(UsageError, match=r"coverage penalty: the model has no attention \(model"):
-        compile_search([model_of(1, "none")], IDS, kind)
+        CompiledSearch([model_of(1, "none")], IDS, kind)
 
 
 @pytest.mark.parametrize("attention", ["luong", "none"])
 def test_forced_decoding_tells_each_id_and_nothing_past_the_end(attention: str) -> None:
     model = model_of(1, attention)
     target = np.array([[4, 5, 2], [2, 2, 2], [6, 2, 7]], np.int32)
-    forced = compile_forced([model], IDS.bos_id)(SOURCE, LENGTHS, target, np.array([3, 1, 2]))
+    forced = CompiledForced([model], IDS.bos_id)(SOURCE, LENGTHS, target, np.array([3, 1, 2]))
     for row, length in enumerate((3, 1, 2)):
         expected = log_probs_of(model, row, target[row, :length].tolist())
         np.testing.assert_allclose(forced.log_probs[row, :length], expected, atol=1e-5)
@@ -165,9 +177,9 @@ def test_forced_decoding_tells_each_id_and_nothing_past_the_end(attention: str) 
 def test_forced_decoding_by_several_models_is_the_mean() -> None:
     models = [model_of(1), model_of(2)]
     target, lengths = np.array([[4, 5, 2]] * 3, np.int32), np.array([3, 3, 3])
-    both = compile_forced(models, IDS.bos_id)(SOURCE, LENGTHS, target, lengths)
+    both = CompiledForced(models, IDS.bos_id)(SOURCE, LENGTHS, target, lengths)
     alone = [
-        compile_forced([each], IDS.bos_id)(SOURCE, LENGTHS, target, lengths) for each in models
+        CompiledForced([each], IDS.bos_id)(SOURCE, LENGTHS, target, lengths) for each in models
     ]
     mean = np.mean([np.exp(each.log_probs) for each in alone], axis=0)
     np.testing.assert_allclose(np.exp(both.log_probs), mean, rtol=1e-5)

@@ -252,7 +252,7 @@ def test_attention_is_that_of_the_steps(translator):
     model, tokenizers = translator._models[0], translator.tokenizers
     source = [*tokenizers.source.encode(translation.source), tokenizers.source.eos_id]
     state, memory = model.begin(np.array([source], np.int32), np.array([len(source)], np.int32))
-    step = model.attending_stepper()
+    step = model.decoder.attending_stepper()
     state = state, np.zeros([1, len(source)], np.float32)
     said = [tokenizers.target.bos_id, *translation.hypotheses[0].ids]
     for place, token in enumerate(said[:-1]):
@@ -533,15 +533,15 @@ def test_order_is_kept_over_many_windows(without_model):
 
 def test_threads_share_one_compiled_search(translator, monkeypatch):
     fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
-    compile_search = decoding.compile_search
+    compiled_search = decoding.CompiledSearch
     compiled = []
 
     def slowly(*arguments):
         compiled.append(arguments)
         time.sleep(0.05)  # time for every thread to arrive
-        return compile_search(*arguments)
+        return compiled_search(*arguments)
 
-    monkeypatch.setattr(decoding, "compile_search", slowly)
+    monkeypatch.setattr(decoding, "CompiledSearch", slowly)
     results = {}
 
     def work(number):
@@ -567,7 +567,7 @@ def test_other_shapes_and_options_are_not_compiled_anew(translator):
         translator.score(texts, texts)
     compiled = list(translator._compiled.values())
     assert len(compiled) >= 3
-    assert {function.experimental_get_tracing_count() for function in compiled} == {1}
+    assert {each.function.experimental_get_tracing_count() for each in compiled} == {1}
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -188,6 +188,27 @@ def test_validation_sees_the_weights_as_they_are_now(experiment: Experiment) -> 
     assert experiment.validator.validate() == first  # no dropout, nothing random
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_validation_sees_each_part_of_the_model_as_it_is_now(
+    experiment: Experiment, part: str
+) -> None:
+    weights = experiment.model.named_weights()
+    before = {name: each.numpy() for name, each in weights.items()}
+    first = experiment.validator.validate()
+    random = np.random.default_rng(5)
+    try:
+        for name, each in weights.items():
+            if name.startswith(part):
+                each.assign(random.normal(size=each.shape))
+        config = experiment.config
+        fresh = Validator(config, experiment.tokenizers, experiment.model, PAIRS)
+        second = experiment.validator.validate()
+        assert second == fresh.validate()
+    finally:
+        experiment.model.load(before)
+    assert second.translations != first.translations
+
+
 def validated_with(loss: float) -> Validated:
     return Validated(Score("BLEU", 0.0, "signature"), loss, accuracy=0.0, translations=[])
 
