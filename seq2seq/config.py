@@ -186,13 +186,13 @@ class TextTokenizerConfig(_Section):
     vocabulary_size: Annotated[int, Field(ge=2)] | None = None
 
     @property
-    def most_symbols(self) -> int | None:
-        """`vocabulary_size`, or the default of the type; None for no limit."""
+    def most_symbols(self) -> int:
+        """`vocabulary_size`, or the default of the type."""
         if self.vocabulary_size is not None:
             return self.vocabulary_size
         match self.type:
             case "character":
-                return None
+                return 0x110000 + 1  # no limit: all that Unicode has, and unknown
             case "word":
                 return 10_000
             case "unigram" | "bpe":

@@ -408,7 +408,7 @@ def test_the_defaults_of_a_language_model(load):
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        ({}, None),
+        ({}, 17 * 65536 + 1),  # every code point, and unknown
         ({"type": "word"}, 10_000),
         ({"type": "unigram"}, 8_000),
         ({"type": "bpe"}, 8_000),
