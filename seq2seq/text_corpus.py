@@ -160,7 +160,7 @@ def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> Tex
             with ArrayFile(temporary, name, dtype_of_ids(tokenizer.vocabulary_size)) as array:
                 array.append(ids)
                 arrays[name] = array.finish()
-        counts = TextCounts(**found)
+        counts = TextCounts(found["training"], found["validation"], found["test"])
         write_manifest(temporary, {"key": key, "counts": asdict(counts), "arrays": arrays})
     return counts
 
@@ -312,11 +312,11 @@ def _counted(text: str, ids: NDArray[np.int32], tokenizer: TextTokenizer) -> Par
 
 
 def _counts_of(fields: dict[str, Any]) -> TextCounts:
-    parts = {
-        name: PartCounts(**{**fields[name], "examples": tuple(fields[name]["examples"])})
+    training, validation, test = (
+        PartCounts(**{**fields[name], "examples": tuple(fields[name]["examples"])})
         for name in TextParts._fields
-    }
-    return TextCounts(**parts)
+    )
+    return TextCounts(training, validation, test)
 
 
 def _reusable(folder: Path, key: dict[str, Any]) -> TextCounts | None:
