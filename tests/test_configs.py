@@ -74,11 +74,10 @@ def test_the_text_of_a_language_model_is_one_that_a_data_script_writes(path):
     assert f'"{name}"' in written
 
 
-def test_the_run_of_the_notebook_has_its_settings_and_its_number_of_updates():
+def test_the_published_run_has_its_settings_and_its_number_of_updates():
     config = load_config(FOLDER / "anna_char_lm.toml")
     training, model = config.training, config.model
-    # https://github.com/udacity/deep-learning, intro-to-rnns/Anna_KaRNNa.ipynb: the cell of
-    # hyperparameters, and the log of training, which ends with step 990 of epoch 5.
+    # Its hyperparameters as printed, and its log, which ends with step 990 of epoch 5.
     assert (model.layers, model.units, model.dropout, model.embedding_size) == (2, 512, 0.5, 0)
     assert (training.batch_size, training.window, training.max_epochs) == (100, 100, 5)
     assert (training.optimizer, training.learning_rate, training.gradient_norm) == ("adam", 1e-3, 5)
