@@ -251,7 +251,7 @@ class GenerationConfig(_Section):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
 
-class Experiment(_Section):
+class CommonConfig(_Section):
     """What every experiment has; `seed` decides initial weights, data order and dropout."""
 
     task: str
@@ -259,7 +259,7 @@ class Experiment(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-class Config(Experiment):
+class Config(CommonConfig):
     """A whole experiment with a translator."""
 
     task: Literal["translation"] = "translation"
@@ -271,7 +271,7 @@ class Config(Experiment):
     decoding: DecodingConfig = DecodingConfig()
 
 
-class LanguageModelConfig(Experiment):
+class LanguageModelConfig(CommonConfig):
     """A whole experiment with a language model."""
 
     task: Literal["language-model"] = "language-model"
@@ -284,9 +284,9 @@ class LanguageModelConfig(Experiment):
 
 
 AnyConfig = Config | LanguageModelConfig
-SomeExperiment = TypeVar("SomeExperiment", bound=Experiment)
+SomeConfig = TypeVar("SomeConfig", bound=CommonConfig)
 
-_EXPERIMENTS: dict[str, type[Config] | type[LanguageModelConfig]] = {
+_KINDS: dict[str, type[Config] | type[LanguageModelConfig]] = {
     "translation": Config,
     "language-model": LanguageModelConfig,
 }
@@ -370,7 +370,7 @@ def load_any_model_config(folder: Path) -> AnyConfig:
         raise ModelError(str(err)) from err
 
 
-def with_absolute_paths(config: SomeExperiment) -> SomeExperiment:
+def with_absolute_paths(config: SomeConfig) -> SomeConfig:
     """`config` with paths that mean the same from any working directory."""
     return config.model_copy(update={name: _absolute(value) for name, value in config})
 
@@ -386,7 +386,7 @@ def _absolute(value: Any) -> Any:
     return value
 
 
-def dump_config(config: Experiment) -> str:
+def dump_config(config: CommonConfig) -> str:
     """`config` as TOML text, every default written out; keys without a value are left out."""
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
@@ -427,9 +427,9 @@ def _validated(raw: dict[str, Any], *, name: str) -> AnyConfig:
 def _kind(raw: Mapping[str, Any], *, name: str) -> type[Config] | type[LanguageModelConfig]:
     """The kind of experiment that `task` names, which all other keys are judged by."""
     task = raw.get("task", "translation")
-    if isinstance(task, str) and task in _EXPERIMENTS:
-        return _EXPERIMENTS[task]
-    expected = " or ".join(repr(known) for known in _EXPERIMENTS)
+    if isinstance(task, str) and task in _KINDS:
+        return _KINDS[task]
+    expected = " or ".join(repr(known) for known in _KINDS)
     raise UsageError(f"{name}: task: got {task!r}, expected {expected}")
 
 
@@ -466,7 +466,7 @@ def _keys(error: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in error["loc"][:2]]
 
 
-def _fault(error: Mapping[str, Any], kind: type[Experiment]) -> str:
+def _fault(error: Mapping[str, Any], kind: type[CommonConfig]) -> str:
     """What is wrong with one key, in the words `got X, expected Y`."""
     value = error["input"]
     match error["type"]:
@@ -485,16 +485,16 @@ def _fault(error: Mapping[str, Any], kind: type[Experiment]) -> str:
             return f"got {value!r}, expected {expected.removeprefix('a valid ')}"
 
 
-def _suggestion(keys: Sequence[str], kind: type[Experiment]) -> str:
+def _suggestion(keys: Sequence[str], kind: type[CommonConfig]) -> str:
     """What may have been meant: a key of another task, or one that is spelt like it."""
-    for task, other in _EXPERIMENTS.items():
+    for task, other in _KINDS.items():
         if keys[-1] in _fields(other, keys[:-1]):
             return f" (it is one of task = '{task}')"
     close = difflib.get_close_matches(keys[-1], _fields(kind, keys[:-1]), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _fields(kind: type[Experiment], sections: Sequence[str]) -> list[str]:
+def _fields(kind: type[CommonConfig], sections: Sequence[str]) -> list[str]:
     """The keys of a section of one kind of experiment; none if it has no such section."""
     found: type[BaseModel] = kind
     for key in sections:
