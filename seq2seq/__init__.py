@@ -12,8 +12,11 @@ The modules in reading order. Those marked * import TensorFlow.
     streams           what the command line reads and writes
     pairs             the checks of parallel text
     tokenizer         text to ids and back
-    corpus            ids on disk
+    array_folder      arrays on disk, all of them or none
+    corpus            ids of sentence pairs on disk
     batches           which sentence pairs make a batch, and in which order
+    text_tokenizer    text to ids and back for language models, every character kept
+    text_corpus       the parts of a text, their ids on disk, windows that follow on
     runtime           TensorFlow, started quietly on the device asked for
     layers          * what all layers have in common
     dropout         * masks that are a function of a seed

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seq2seq.config import load_config, load_model_config
+from seq2seq.config import Config, load_config, load_model_config
 from seq2seq.console import say
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
@@ -91,6 +91,8 @@ def train(
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of them, not both")
     checked = load_config(config, overrides or ())
+    if not isinstance(checked, Config):
+        raise UsageError(f"{config}: task: got '{checked.task}', expected 'translation'")
     folder = output or Path("runs") / config.stem
 
     from seq2seq.runtime import start_tensorflow

@@ -1,14 +1,15 @@
 """The configuration: one TOML file per experiment, checked as a whole before anything is done.
 
 The pydantic models here are the only place where a default lives. `load_config` reports every
-unknown key, wrong type and conflict at once, as `file: section.key: got X, expected Y`.
+unknown key, wrong type and conflict at once, as `file: section.key: got X, expected Y`. The key
+`task` decides which of two kinds of experiment a file is: `Config` or `LanguageModelConfig`.
 """
 
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import (
@@ -99,13 +100,12 @@ class ModelConfig(_Section):
     dropout: Fraction = 0.2
 
 
-class TrainingConfig(_Section):
-    """How the weights are found.
+class CommonTrainingConfig(_Section):
+    """How the weights are found, whatever is learned.
 
-    An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
-    padding included. The learning rate rises linearly over `warmup_steps`; then it stays
-    (constant), falls with 1 / sqrt(step), falls linearly to 0 at the last step, or (plateau) is
-    multiplied by `plateau_factor` after `plateau_patience` validations without a better BLEU.
+    The learning rate rises linearly over `warmup_steps`; then it stays (constant), falls with
+    1 / sqrt(step), falls linearly to 0 at the last step, or (plateau) is multiplied by
+    `plateau_factor` after `plateau_patience` validations that are no better than the best one.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -114,8 +114,6 @@ class TrainingConfig(_Section):
     warmup_steps: NonNegativeInt = 400
     plateau_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     plateau_patience: PositiveInt = 2
-    batch_tokens: PositiveInt = 2048
-    accumulate_batches: PositiveInt = 1
     gradient_norm: PositiveFloat = 1.0
     label_smoothing: Fraction = 0.1
     max_epochs: PositiveInt = 20
@@ -123,6 +121,17 @@ class TrainingConfig(_Section):
     log_every_steps: PositiveInt = 20
     checkpoint_every_minutes: PositiveFloat = 5.0
     keep_checkpoints: PositiveInt = 2
+
+
+class TrainingConfig(CommonTrainingConfig):
+    """How the weights of a translator are found; "better" is a higher BLEU.
+
+    An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
+    padding included.
+    """
+
+    batch_tokens: PositiveInt = 2048
+    accumulate_batches: PositiveInt = 1
 
 
 class ValidationConfig(_Section):
@@ -150,12 +159,110 @@ class DecodingConfig(_Section):
     max_length_offset: NonNegativeInt = 10
 
 
-class Config(_Section):
-    """A whole experiment; `seed` decides initial weights, data order and dropout."""
+class TextDataConfig(_Section):
+    """Where the text of a language model is, UTF-8; several files follow on, nothing in between.
 
-    task: Literal["translation"] = "translation"
+    Relative paths count from the working directory. Training, validation and test text lie in
+    this order in `text`, cut by position: the shares are of its characters. A share has no effect
+    for what has a file of its own; what has neither a share nor a file is empty, and without
+    validation text nothing is validated: training goes to its last step.
+    """
+
+    text: TextFiles
+    validation_text: TextFile | None = None
+    test_text: TextFile | None = None
+    validation_share: Fraction = 0.1
+    test_share: Fraction = 0.0
+
+
+class TextTokenizerConfig(_Section):
+    """The symbols that a text is made of: characters, words or SentencePiece's pieces.
+
+    `vocabulary_size` is the most of them that words or pieces may have, with all that stand for
+    something else (unknown words, bytes, the end of a line); characters have no limit.
+    """
+
+    type: Literal["character", "word", "unigram", "bpe"] = "character"
+    vocabulary_size: Annotated[int, Field(ge=2)] | None = None
+
+    @property
+    def most_symbols(self) -> int:
+        """`vocabulary_size`, or the default of the type."""
+        if self.vocabulary_size is not None:
+            return self.vocabulary_size
+        match self.type:
+            case "character":
+                return 0x110000 + 1  # no limit: all that Unicode has, and unknown
+            case "word":
+                return 10_000
+            case "unigram" | "bpe":
+                return 8_000
+
+
+class TextModelConfig(_Section):
+    """The layers of a language model; of `embedding_size` 0, they see one-hot vectors."""
+
+    embedding_size: NonNegativeInt = 256
+    layers: PositiveInt = 2
+    units: PositiveInt = 512
+    dropout: Fraction = 0.5
+    embedding_dropout: Fraction = 0.0
+    tied_embeddings: bool = False
+
+
+class TextTrainingConfig(CommonTrainingConfig):
+    """How the weights of a language model are found; "better" is a lower validation loss.
+
+    An update sees `window` symbols of `batch_size` places in the text, which lie evenly apart and
+    move on by a window each update: truncated back-propagation through time, the state carried.
+    """
+
+    schedule: Schedule = "constant"
+    warmup_steps: NonNegativeInt = 0
+    gradient_norm: PositiveFloat = 5.0
+    label_smoothing: Fraction = 0.0
+    batch_size: PositiveInt = 64
+    window: PositiveInt = 100
+
+
+class TextValidationConfig(_Section):
+    """Validation: after each epoch unless `every_steps` is set.
+
+    Training stops after `patience` rounds without a lower loss. Each round shows `sample_length`
+    symbols that the model writes after `prime`.
+    """
+
+    every_steps: PositiveInt | None = None
+    patience: PositiveInt = 5
+    sample_length: NonNegativeInt = 200
+    prime: str = ""
+
+
+class GenerationConfig(_Section):
+    """Defaults of `generate`: `length` symbols, sampled.
+
+    Of each step's probabilities, sharpened by a `temperature` below 1, only the `top_k` highest
+    (0: all) and of these the fewest that reach a sum of `top_p` are drawn from.
+    """
+
+    length: PositiveInt = 500
+    temperature: PositiveFloat = 1.0
+    top_k: NonNegativeInt = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
+class CommonConfig(_Section):
+    """What every experiment has; `seed` decides initial weights, data order and dropout."""
+
+    task: str
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Config(CommonConfig):
+    """A whole experiment with a translator."""
+
+    task: Literal["translation"] = "translation"
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
@@ -164,8 +271,31 @@ class Config(_Section):
     decoding: DecodingConfig = DecodingConfig()
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The checked configuration in the TOML file `path`.
+class LanguageModelConfig(CommonConfig):
+    """A whole experiment with a language model."""
+
+    task: Literal["language-model"] = "language-model"
+    data: TextDataConfig
+    tokenizer: TextTokenizerConfig = TextTokenizerConfig()
+    model: TextModelConfig = TextModelConfig()
+    training: TextTrainingConfig = TextTrainingConfig()
+    validation: TextValidationConfig = TextValidationConfig()
+    generation: GenerationConfig = GenerationConfig()
+
+
+AnyConfig = Config | LanguageModelConfig
+SomeConfig = TypeVar("SomeConfig", bound=CommonConfig)
+
+_KINDS: dict[str, type[Config] | type[LanguageModelConfig]] = {
+    "translation": Config,
+    "language-model": LanguageModelConfig,
+}
+_Conflict = tuple[tuple[str, ...], str]  # all keys concerned, the one to report first, and why
+_SMALLEST_PIECES = 4 + 256  # special pieces and bytes, which every model of pieces has
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
+    """The checked configuration in the TOML file `path`, of the kind that its `task` names.
 
     Args:
         path: A TOML file.
@@ -195,7 +325,38 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_model_config(folder: Path) -> Config:
-    """The configuration a model folder was trained with.
+    """The configuration that the translator in a model folder was trained with.
+
+    Raises:
+        ModelError: `folder` is no model folder, its configuration is not one, or it is a language
+            model.
+    """
+    config = load_any_model_config(folder)
+    if not isinstance(config, Config):
+        raise ModelError(
+            f"{folder}: is a language model; generate and evaluate take it, this needs a translator"
+        )
+    return config
+
+
+def load_language_model_config(folder: Path) -> LanguageModelConfig:
+    """The configuration that the language model in a model folder was trained with.
+
+    Raises:
+        ModelError: `folder` is no model folder, its configuration is not one, or it is a
+            translator.
+    """
+    config = load_any_model_config(folder)
+    if not isinstance(config, LanguageModelConfig):
+        raise ModelError(
+            f"{folder}: is a translator; translate, score and evaluate take it, this needs a "
+            "language model"
+        )
+    return config
+
+
+def load_any_model_config(folder: Path) -> AnyConfig:
+    """The configuration that the model in a model folder was trained with, of either kind.
 
     Raises:
         ModelError: `folder` is no model folder, or its configuration is not one.
@@ -209,31 +370,23 @@ def load_model_config(folder: Path) -> Config:
         raise ModelError(str(err)) from err
 
 
-def with_absolute_paths(config: Config) -> Config:
+def with_absolute_paths(config: SomeConfig) -> SomeConfig:
     """`config` with paths that mean the same from any working directory."""
-    data, tokenizer = config.data, config.tokenizer
-    data_paths = {
-        "train_source": [path.absolute() for path in data.train_source],
-        "train_target": [path.absolute() for path in data.train_target],
-        "validation_source": data.validation_source.absolute(),
-        "validation_target": data.validation_target.absolute(),
-    }
-    models = {
-        key: path and path.absolute()
-        for key, path in (
-            ("source_model", tokenizer.source_model),
-            ("target_model", tokenizer.target_model),
-        )
-    }
-    return config.model_copy(
-        update={
-            "data": data.model_copy(update=data_paths),
-            "tokenizer": tokenizer.model_copy(update=models),
-        }
-    )
+    return config.model_copy(update={name: _absolute(value) for name, value in config})
 
 
-def dump_config(config: Config) -> str:
+def _absolute(value: Any) -> Any:
+    """`value` with every path in it made absolute."""
+    if isinstance(value, Path):
+        return value.absolute()
+    if isinstance(value, list):
+        return [_absolute(item) for item in value]
+    if isinstance(value, _Section):
+        return value.model_copy(update={name: _absolute(item) for name, item in value})
+    return value
+
+
+def dump_config(config: CommonConfig) -> str:
     """`config` as TOML text, every default written out; keys without a value are left out."""
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
@@ -255,13 +408,14 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     table[keys[-1]] = value
 
 
-def _validated(raw: dict[str, Any], *, name: str) -> Config:
+def _validated(raw: dict[str, Any], *, name: str) -> AnyConfig:
+    kind = _kind(raw, name=name)
     try:
-        config, faults = Config.model_validate(raw), []
+        config, faults = kind.model_validate(raw), []
     except ValidationError as err:
         errors = err.errors()
-        faults = [(".".join(_keys(error)), _fault(error)) for error in errors]
-        config = _without_faults(raw, [_keys(error) for error in errors])
+        faults = [(".".join(_keys(error)), _fault(error, kind)) for error in errors]
+        config = _without_faults(raw, [_keys(error) for error in errors], kind)
     faulty = {key for key, _ in faults}
     # A conflict with a key that is itself faulty would only repeat that fault.
     faults += [(keys[0], text) for keys, text in _conflicts(config) if not faulty & set(keys)]
@@ -270,10 +424,23 @@ def _validated(raw: dict[str, Any], *, name: str) -> Config:
     raise UsageError("; ".join(f"{name}: {key}: {text}" for key, text in faults))
 
 
-def _without_faults(raw: dict[str, Any], faulty: Iterable[Sequence[str]]) -> Config:
+def _kind(raw: Mapping[str, Any], *, name: str) -> type[Config] | type[LanguageModelConfig]:
+    """The kind of experiment that `task` names, which all other keys are judged by."""
+    task = raw.get("task", "translation")
+    if isinstance(task, str) and task in _KINDS:
+        return _KINDS[task]
+    expected = " or ".join(repr(known) for known in _KINDS)
+    raise UsageError(f"{name}: task: got {task!r}, expected {expected}")
+
+
+def _without_faults(
+    raw: dict[str, Any],
+    faulty: Iterable[Sequence[str]],
+    kind: type[Config] | type[LanguageModelConfig],
+) -> AnyConfig:
     """Defaults in place of the faulty keys, so that conflicts can be looked for all the same."""
-    placeholder = {"train_source": "-", "train_target": "-"}
-    placeholder |= {"validation_source": "-", "validation_target": "-"}
+    files = _section_of(kind, "data").model_fields
+    placeholder = {key: "-" for key, field in files.items() if field.is_required()}
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     for keys in faulty:
         if len(keys) == 1:
@@ -282,7 +449,16 @@ def _without_faults(raw: dict[str, Any], faulty: Iterable[Sequence[str]]) -> Con
             table.pop(keys[1], None)
     data = kept.get("data")
     kept["data"] = placeholder | (data if isinstance(data, dict) else {})
-    return Config.model_validate(kept)
+    return kind.model_validate(kept)
+
+
+def _section_of(section: type[BaseModel], key: str) -> type[BaseModel]:
+    """The section that `key` is in `section`; one without keys if it is none."""
+    field = section.model_fields.get(key)
+    annotation = field and field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return BaseModel
 
 
 def _keys(error: Mapping[str, Any]) -> list[str]:
@@ -290,12 +466,12 @@ def _keys(error: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in error["loc"][:2]]
 
 
-def _fault(error: Mapping[str, Any]) -> str:
+def _fault(error: Mapping[str, Any], kind: type[CommonConfig]) -> str:
     """What is wrong with one key, in the words `got X, expected Y`."""
     value = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return "unknown key" + _suggestion(_keys(error))
+            return "unknown key" + _suggestion(_keys(error), kind)
         case "missing":
             return "missing, and it has no default"
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -309,20 +485,32 @@ def _fault(error: Mapping[str, Any]) -> str:
             return f"got {value!r}, expected {expected.removeprefix('a valid ')}"
 
 
-def _suggestion(keys: Sequence[str]) -> str:
-    section: type[BaseModel] = Config
-    for key in keys[:-1]:
-        annotation = section.model_fields[key].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        section = annotation
-    close = difflib.get_close_matches(keys[-1], section.model_fields, n=1)
+def _suggestion(keys: Sequence[str], kind: type[CommonConfig]) -> str:
+    """What may have been meant: a key of another task, or one that is spelt like it."""
+    for task, other in _KINDS.items():
+        if keys[-1] in _fields(other, keys[:-1]):
+            return f" (it is one of task = '{task}')"
+    close = difflib.get_close_matches(keys[-1], _fields(kind, keys[:-1]), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _conflicts(config: Config) -> list[tuple[tuple[str, ...], str]]:
-    """Keys fine alone but not together: all concerned, the one to report first, and why."""
-    found: list[tuple[tuple[str, ...], str]] = []
+def _fields(kind: type[CommonConfig], sections: Sequence[str]) -> list[str]:
+    """The keys of a section of one kind of experiment; none if it has no such section."""
+    found: type[BaseModel] = kind
+    for key in sections:
+        found = _section_of(found, key)
+    return list(found.model_fields)
+
+
+def _conflicts(config: AnyConfig) -> list[_Conflict]:
+    """Keys fine alone but not together."""
+    if isinstance(config, Config):
+        return _translation_conflicts(config)
+    return _language_model_conflicts(config)
+
+
+def _translation_conflicts(config: Config) -> list[_Conflict]:
+    found: list[_Conflict] = []
     tokenizer, model = config.tokenizer, config.model
     joint = tokenizer.target_model is None if tokenizer.source_model else tokenizer.joint
     if tokenizer.target_model and not tokenizer.source_model:
@@ -355,4 +543,43 @@ def _conflicts(config: Config) -> list[tuple[tuple[str, ...], str]]:
         )
     if config.data.max_target_length < 2:
         found.append((("data.max_target_length",), "got 1, expected 2 or more: the end counts"))
+    return found
+
+
+def _language_model_conflicts(config: LanguageModelConfig) -> list[_Conflict]:
+    found: list[_Conflict] = []
+    data, tokenizer, model = config.data, config.tokenizer, config.model
+    validation_share = 0.0 if data.validation_text else data.validation_share
+    test_share = 0.0 if data.test_text else data.test_share
+    if validation_share + test_share >= 1:
+        found.append(
+            (
+                ("data.validation_share", "data.test_share"),
+                f"got {validation_share}, and test_share is {test_share}, which leaves nothing to "
+                "train on; expected a sum below 1",
+            )
+        )
+    size = tokenizer.vocabulary_size
+    if size is not None and tokenizer.type == "character":
+        found.append(
+            (
+                ("tokenizer.vocabulary_size", "tokenizer.type"),
+                f"got {size}, but every character of the training text is a symbol; leave it out, "
+                "or set tokenizer.type to 'word', 'unigram' or 'bpe'",
+            )
+        )
+    elif size is not None and tokenizer.type != "word" and size <= _SMALLEST_PIECES:
+        found.append(
+            (
+                ("tokenizer.vocabulary_size", "tokenizer.type"),
+                f"got {size}, but {_SMALLEST_PIECES} are special pieces and bytes; raise it",
+            )
+        )
+    if model.tied_embeddings and not model.embedding_size:
+        found.append(
+            (
+                ("model.tied_embeddings", "model.embedding_size"),
+                "got true, but without embeddings (model.embedding_size = 0) there are none to tie",
+            )
+        )
     return found

@@ -6,22 +6,28 @@ The folder has flat arrays and a manifest. The manifest tells what they were mad
 are used again for as long as that stays the same.
 """
 
-import hashlib
 import itertools
-import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seq2seq.array_folder import (
+    ArrayFile,
+    dtype_of_ids,
+    file_sha256,
+    is_undamaged,
+    mapped_arrays,
+    read_manifest,
+    replacing,
+    write_manifest,
+)
 from seq2seq.config import Config, DataConfig
-from seq2seq.errors import DataError, Seq2SeqError, StorageError, UsageError
+from seq2seq.errors import DataError, Seq2SeqError
 from seq2seq.lines import LineCounts, one_line, read_lines, unreadable
 from seq2seq.pairs import (
     Pair,
@@ -51,7 +57,6 @@ _CHUNK_PAIRS = 8192
 _CHUNK_CHARACTERS = 2_000_000  # a chunk is closed at either limit, so that long lines need no more
 
 _FORMAT = 1  # of the folder that `encode_corpus` writes; another number is encoded anew
-_MANIFEST = "manifest.json"
 _SIDES = ("source", "target")
 _ARRAY_NAMES = (
     "lines",
@@ -118,17 +123,14 @@ def encode_corpus(config: Config, tokenizers: TextEncoders, folder: Path) -> Pai
     if (counts := _reusable(folder, key)) is not None:
         return counts
     counts = PairCounts()
-    with _replacing(folder) as temporary:
+    with replacing(folder, _ARRAY_NAMES) as temporary:
         arrays = _write_arrays(data, tokenizers, temporary, counts)
         if not counts.kept:
             raise no_usable_pairs(counts)
         for path, stamp in zip(paths, stamps, strict=True):
             if _stamp(path) != stamp:
                 raise DataError(f"{path}: changed while it was read; run again when it is complete")
-        manifest = {"key": key, "counts": asdict(counts), "arrays": arrays}
-        with (temporary / _MANIFEST).open("w", encoding="utf-8") as stream:
-            json.dump(manifest, stream, indent=1)
-            _flush(stream)
+        write_manifest(temporary, {"key": key, "counts": asdict(counts), "arrays": arrays})
     return counts
 
 
@@ -159,13 +161,8 @@ class ParallelIds:
             DataError: `folder` has no complete encoded corpus.
         """
         try:
-            manifest = _manifest(folder)
-            counts = _counts(manifest["counts"])
-            arrays = {
-                name: _mapped(folder / _file_name(name), manifest["arrays"][name])
-                for name in _ARRAY_NAMES
-            }
-            return cls(counts, arrays)
+            manifest = read_manifest(folder, form=_FORMAT)
+            return cls(_counts(manifest["counts"]), mapped_arrays(folder, manifest, _ARRAY_NAMES))
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise DataError(
                 f"{folder}: not a complete encoded corpus ({err}); delete it and train again"
@@ -203,7 +200,7 @@ def _write_arrays(
     """Writes the arrays; what the manifest says about each."""
     with ExitStack() as stack:
         arrays = {
-            name: stack.enter_context(_ArrayFile(folder / _file_name(name), dtype))
+            name: stack.enter_context(ArrayFile(folder, name, dtype))
             for name, dtype in _dtypes(tokenizers).items()
         }
         ends = {"source": 0, "target": 0}
@@ -260,55 +257,18 @@ def _dtypes(tokenizers: TextEncoders) -> dict[str, str]:
     """The type of each array in the folder, by name."""
     dtypes = {"lines": "<i8"}
     for side, tokenizer in (("source", tokenizers.source), ("target", tokenizers.target)):
-        dtypes[f"{side}_ids"] = "<u2" if tokenizer.vocabulary_size <= 1 << 16 else "<i4"
+        dtypes[f"{side}_ids"] = dtype_of_ids(tokenizer.vocabulary_size)
         dtypes[f"{side}_offsets"] = "<i8"
         dtypes[f"{side}_lengths"] = "<i4"
     return dtypes
-
-
-def _file_name(array: str) -> str:
-    return f"{array}.bin"
-
-
-class _ArrayFile:
-    """A flat array that is written piece by piece."""
-
-    def __init__(self, path: Path, dtype: str) -> None:
-        self._dtype = dtype
-        self._digest = hashlib.sha256()
-        self._stream = path.open("wb")
-        self._bytes = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def append(self, values: Iterable[int]) -> None:
-        data = np.fromiter(values, self._dtype).tobytes()
-        self._stream.write(data)
-        self._digest.update(data)
-        self._bytes += len(data)
-
-    def finish(self) -> dict[str, Any]:
-        _flush(self._stream)
-        return {"dtype": self._dtype, "bytes": self._bytes, "sha256": self._digest.hexdigest()}
-
-
-def _mapped(path: Path, about: Mapping[str, Any]) -> NDArray[Any]:
-    if path.stat().st_size != about["bytes"]:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {about['bytes']}")
-    # A plain array over the mapping: slices of np.memmap itself cost several times as much.
-    return np.asarray(np.memmap(path, dtype=about["dtype"], mode="r"))
 
 
 def _key(data: DataConfig, tokenizers: TextEncoders) -> dict[str, Any]:
     """All that decides the ids; equal keys, equal folders."""
     return {
         "format": _FORMAT,
-        "sources": [_sha256(path) for path in data.train_source],
-        "targets": [_sha256(path) for path in data.train_target],
+        "sources": [file_sha256(path) for path in data.train_source],
+        "targets": [file_sha256(path) for path in data.train_target],
         "source_tokenizer": tokenizers.source.fingerprint,
         "target_tokenizer": tokenizers.target.fingerprint,
         "max_source_length": data.max_source_length,
@@ -317,27 +277,12 @@ def _key(data: DataConfig, tokenizers: TextEncoders) -> dict[str, Any]:
     }
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as err:
-        raise unreadable(path, err) from err
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as err:
         raise unreadable(path, err) from err
     return status.st_size, status.st_mtime_ns
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    if manifest["key"]["format"] != _FORMAT:
-        raise ValueError(f"format {manifest['key']['format']}, expected {_FORMAT}")
-    return manifest
 
 
 def _counts(fields: Mapping[str, Any]) -> PairCounts:
@@ -351,67 +296,9 @@ def _counts(fields: Mapping[str, Any]) -> PairCounts:
 def _reusable(folder: Path, key: Mapping[str, Any]) -> PairCounts | None:
     """The counts of the corpus in `folder` if it is that of `key` and undamaged."""
     try:
-        manifest = _manifest(folder)
-        if manifest["key"] != key:
+        manifest = read_manifest(folder, form=_FORMAT)
+        if manifest["key"] != key or not is_undamaged(folder, manifest, _ARRAY_NAMES):
             return None
-        for name in _ARRAY_NAMES:
-            if _sha256(folder / _file_name(name)) != manifest["arrays"][name]["sha256"]:
-                return None
         return replace(_counts(manifest["counts"]), reused=True)
     except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
         return None  # no corpus here, or a damaged one: it is encoded anew
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder`, whole, if the block ends well."""
-    _check_replaceable(folder)
-    prefix = f".{folder.name}.tmp-"
-    temporary = folder.with_name(f"{prefix}{os.getpid()}")
-    old = folder.with_name(f"{prefix}{os.getpid()}-old")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.parent.iterdir():
-            if left_over.name.startswith(prefix):
-                shutil.rmtree(left_over)
-        temporary.mkdir()
-        try:
-            yield temporary
-            _flush_folder(temporary)
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-            _flush_folder(folder.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as err:
-        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
-
-
-def _check_replaceable(folder: Path) -> None:
-    ours = {_MANIFEST, *(_file_name(name) for name in _ARRAY_NAMES)}
-    try:
-        others = sorted({path.name for path in folder.iterdir()} - ours)
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
-    if others:
-        raise UsageError(
-            f"{folder}: has {others[0]!r} in it, which is not part of an encoded corpus; "
-            "expected an empty or new folder"
-        )
-
-
-def _flush(stream: IO[Any]) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

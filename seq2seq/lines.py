@@ -86,7 +86,7 @@ def read_lines(
         if on_bad_utf8 == "replace":
             yield _replaced(raw, counts)
         else:
-            _refuse_nul(raw, counts)
+            _refuse_nul(raw, name=counts.name, line=counts.lines)
             yield _decoded(raw, counts)
 
 
@@ -99,7 +99,7 @@ def read_valid_lines(path: Path, *, counts: LineCounts | None = None) -> Iterato
     """
     counts = LineCounts(_name(path)) if counts is None else counts
     for raw in _raw_lines(path, counts):
-        _refuse_nul(raw, counts)
+        _refuse_nul(raw, name=counts.name, line=counts.lines)
         try:
             text = _decoded(raw, counts)
         except DataError:
@@ -107,6 +107,26 @@ def read_valid_lines(path: Path, *, counts: LineCounts | None = None) -> Iterato
             yield None
         else:
             yield text
+
+
+def read_text(path: Path) -> str:
+    """The whole of a UTF-8 file, every character as it is, but for a byte order mark.
+
+    For text that is more than its lines: line ends, tabs and separators of any kind are kept.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: It is not UTF-8 or has a NUL; names file, line and byte.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise unreadable(path, err) from err
+    _refuse_nul(content, name=str(path), line=1)
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as err:
+        raise _invalid_utf8(content, err.start, name=str(path), line=1) from err
 
 
 def count_lines(path: Path) -> int:
@@ -175,30 +195,42 @@ def _raw_line(stream: BinaryIO, counts: LineCounts) -> bytes:
     return raw
 
 
-def _refuse_nul(raw: bytes, counts: LineCounts) -> None:
-    """Refuses a line with a NUL, and a file that begins like one of another kind."""
-    where = f"{counts.name}:{counts.lines}"
-    if counts.lines == 1 and (advice := _FOREIGN_STARTS.get(raw[:2])):
-        raise DataError(f"{where}: not UTF-8 text; {advice}")
+def _refuse_nul(raw: bytes, *, name: str, line: int) -> None:
+    """Refuses text from `line` on with a NUL, and a file that begins like one of another kind."""
+    if line == 1 and (advice := _FOREIGN_STARTS.get(raw[:2])):
+        raise DataError(f"{name}:1: not UTF-8 text; {advice}")
     nul = raw.find(0)
     if nul < 0:
         return
     advice = "expected text: remove the byte or the line"
     if raw.count(0) * 3 > len(raw):  # Latin letters in UTF-16 have one in every second byte
         advice = "the file looks like UTF-16: convert it with iconv -f UTF-16LE -t UTF-8"
-    raise DataError(f"{where}: NUL at byte {nul + 1}; {advice}")
+    line, byte = _place(raw, nul, line=line)
+    raise DataError(f"{name}:{line}: NUL at byte {byte}; {advice}")
 
 
 def _decoded(raw: bytes, counts: LineCounts) -> str:
     try:
         return _cleaned(_utf8(raw, "strict"), counts)
     except UnicodeDecodeError as err:
-        mark = len(_BYTE_ORDER_MARK) if counts.byte_order_mark and counts.lines == 1 else 0
-        raise DataError(
-            f"{counts.name}:{counts.lines}: invalid UTF-8 at byte {err.start + mark + 1} "
-            f"(0x{raw[err.start]:02x}); expected UTF-8: correct the line or, if the file is in "
-            "another encoding, convert it, say with iconv -f LATIN1 -t UTF-8"
-        ) from err
+        mark = _BYTE_ORDER_MARK if counts.byte_order_mark and counts.lines == 1 else b""
+        place = len(mark) + err.start
+        raise _invalid_utf8(mark + raw, place, name=counts.name, line=counts.lines) from err
+
+
+def _invalid_utf8(raw: bytes, position: int, *, name: str, line: int) -> DataError:
+    """The error for a byte of text from `line` on."""
+    line, byte = _place(raw, position, line=line)
+    return DataError(
+        f"{name}:{line}: invalid UTF-8 at byte {byte} (0x{raw[position]:02x}); expected UTF-8: "
+        "correct the line or, if the file is in another encoding, convert it, say with "
+        "iconv -f LATIN1 -t UTF-8"
+    )
+
+
+def _place(raw: bytes, position: int, *, line: int) -> tuple[int, int]:
+    """The line of a byte of text that begins with `line`, and its place there, from 1."""
+    return line + raw.count(b"\n", 0, position), position - raw.rfind(b"\n", 0, position)
 
 
 def _replaced(raw: bytes, counts: LineCounts) -> str:

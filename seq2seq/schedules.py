@@ -2,11 +2,11 @@
 
 import math
 
-from seq2seq.config import TrainingConfig
+from seq2seq.config import CommonTrainingConfig
 
 
 def learning_rate(
-    config: TrainingConfig, step: int, *, total_steps: int, plateaus: int = 0
+    config: CommonTrainingConfig, step: int, *, total_steps: int, plateaus: int = 0
 ) -> float:
     """The learning rate of update `step`, counted from 1.
 

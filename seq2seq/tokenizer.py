@@ -120,6 +120,26 @@ class Tokenizer:
         # A space may be spelled in bytes, in models of words mostly, and then comes out as a mark.
         return one_line(text.removeprefix(_SPACE).replace(_SPACE, " "))
 
+    def encode_exactly(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of each line with every character in it, tabs and other controls too.
+
+        A mark (U+2581) is a space here as everywhere in SentencePiece.
+
+        Raises:
+            DataError: A line has a lone surrogate.
+        """
+        ids: list[list[int]] = self._encoded(list(lines))
+        return ids
+
+    def piece_bytes(self, piece_id: int) -> bytes:
+        """The UTF-8, or the part of it, that a piece stands for; nothing for special pieces."""
+        if self._processor.is_byte(piece_id):
+            return bytes([int(self._processor.id_to_piece(piece_id)[1:-1], 16)])
+        if self._processor.is_control(piece_id) or self._processor.is_unknown(piece_id):
+            return b""
+        piece: str = self._processor.id_to_piece(piece_id)
+        return piece.replace(_SPACE, " ").encode("utf-8")
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, specials too; a mark (U+2581) stands for a space."""
         pieces: list[str] = self._processor.id_to_piece([int(i) for i in ids])
@@ -188,7 +208,7 @@ class TokenizerPair:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, model in models.items():
-                _write_whole(folder / name, model)
+                write_whole(folder / name, model)
             for name in {JOINT_FILE, SOURCE_FILE, TARGET_FILE} - models.keys():
                 (folder / name).unlink(missing_ok=True)
         except OSError as err:
@@ -251,26 +271,52 @@ def train_tokenizer(
     """
     _check_user_symbols(options.user_symbols)
     texts = (one_line(text[:_SENTENCE_CHARACTERS]) for text in sentences)
-    model = BytesIO()
     try:
-        SentencePieceTrainer.train(
-            sentence_iterator=(text.replace(_RESERVED, " ") for text in texts),
-            model_writer=model,
-            model_type=options.type,
-            vocab_size=options.vocabulary_size,
-            character_coverage=options.character_coverage,
-            normalization_rule_name=options.normalization,
-            byte_fallback=options.byte_fallback,
-            user_defined_symbols=options.user_symbols,
-            pad_id=PAD,
-            unk_id=UNK,
-            bos_id=BOS,
-            eos_id=EOS,
-            num_threads=_TRAINING_THREADS,
-            minloglevel=_ONLY_FATAL,
-        )
+        return _trained(texts, options, adjust_spaces=True)
     except RuntimeError as err:
         raise _training_error(str(err), options, name=name) from err
+
+
+def train_exact_tokenizer(
+    lines: Iterable[str], options: TokenizerConfig, *, name: str = "training text"
+) -> Tokenizer:
+    """A new SentencePiece model that leaves every character and space of a line where it is.
+
+    As `train_tokenizer`, but that all of a long line is learned from, and no space is added or
+    taken away. Of `options`, `normalization` has to be identity for text to come back as it was.
+
+    Raises:
+        UsageError: No model with these options can be made of the text.
+        DataError: There is no text in `lines`.
+    """
+    size = _SENTENCE_CHARACTERS
+    texts = (line[i : i + size] for line in lines for i in range(0, len(line), size))
+    try:
+        return _trained(texts, options, adjust_spaces=False)
+    except RuntimeError as err:
+        raise _training_error(str(err), options, name=name, advice="raise it") from err
+
+
+def _trained(texts: Iterable[str], options: TokenizerConfig, *, adjust_spaces: bool) -> Tokenizer:
+    model = BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=(text.replace(_RESERVED, " ") for text in texts),
+        model_writer=model,
+        model_type=options.type,
+        vocab_size=options.vocabulary_size,
+        character_coverage=options.character_coverage,
+        normalization_rule_name=options.normalization,
+        byte_fallback=options.byte_fallback,
+        user_defined_symbols=options.user_symbols,
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=BOS,
+        eos_id=EOS,
+        num_threads=_TRAINING_THREADS,
+        minloglevel=_ONLY_FATAL,
+        add_dummy_prefix=adjust_spaces,
+        remove_extra_whitespaces=adjust_spaces,
+    )
     return Tokenizer(model.getvalue())
 
 
@@ -306,7 +352,13 @@ def _check_user_symbols(symbols: Sequence[str]) -> None:
         raise UsageError(f"tokenizer.user_symbols: got {symbol!r}; {why}")
 
 
-def _training_error(message: str, options: TokenizerConfig, *, name: str) -> UsageError | DataError:
+def _training_error(
+    message: str,
+    options: TokenizerConfig,
+    *,
+    name: str,
+    advice: str = "raise it or lower tokenizer.character_coverage",
+) -> UsageError | DataError:
     """The error for what SentencePiece says about training."""
     got = f"tokenizer.vocabulary_size: got {options.vocabulary_size}"
     if found := re.search(r"Vocabulary size too high .* <= (\d+)", message):
@@ -317,7 +369,7 @@ def _training_error(message: str, options: TokenizerConfig, *, name: str) -> Usa
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UsageError(
             f"{got}, but {found[1]} is the smallest possible with the {name}, as each of its "
-            "characters needs a piece; raise it or lower tokenizer.character_coverage"
+            f"characters needs a piece; {advice}"
         )
     if "(vocab_size) >= (0)" in message:
         # A model of words has every user symbol twice: within a word and at its beginning.
@@ -342,7 +394,7 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
             )
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Writes a file that is there either as before or complete, even after a power failure."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as stream:

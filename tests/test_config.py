@@ -13,8 +13,12 @@ from pydantic import BaseModel
 
 from seq2seq.config import (
     Config,
+    LanguageModelConfig,
+    TextTokenizerConfig,
     dump_config,
+    load_any_model_config,
     load_config,
+    load_language_model_config,
     load_model_config,
     with_absolute_paths,
 )
@@ -27,6 +31,12 @@ train_target = ["a.de", "b.de"]
 validation_source = "val.en"
 validation_target = "val.de"
 """
+TEXT = """
+task = "language-model"
+[data]
+text = ["a.txt", "b.txt"]
+"""
+BOTH = pytest.mark.parametrize("minimal", [DATA, TEXT], ids=["translation", "language model"])
 
 
 @pytest.fixture
@@ -263,7 +273,9 @@ def another_value(annotation: Any, value: object) -> object:
     if annotation is bool:
         return not value
     if annotation is float:
-        return value / 2
+        return (value or 0.5) / 2
+    if annotation is str:
+        return f"{value}\n  x"
     return (value or 6) + 1
 
 
@@ -277,12 +289,14 @@ def filled(section: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def test_what_is_dumped_loads_as_the_same(load):
-    values = filled(Config)
-    values["model"]["bridge"] = "dense"  # "copy" would ask for equal widths
-    config = Config.model_validate(values)
+@pytest.mark.parametrize("kind", [Config, LanguageModelConfig])
+def test_what_is_dumped_loads_as_the_same(load, kind):
+    values = filled(kind)
+    if kind is Config:
+        values["model"]["bridge"] = "dense"  # "copy" would ask for equal widths
+    config = kind.model_validate(values)
     assert load(dump_config(config)) == config
-    defaults = load(DATA).model_dump()
+    defaults = load(DATA if kind is Config else TEXT).model_dump()
     same = [
         f"{section}.{key}"
         for section, keys in config.model_dump().items()
@@ -293,10 +307,11 @@ def test_what_is_dumped_loads_as_the_same(load):
     assert same == []  # else the round trip would show nothing
 
 
-def test_a_dump_of_defaults_has_every_key_that_has_a_value(load):
-    config = load(DATA)
+@BOTH
+def test_a_dump_of_defaults_has_every_key_that_has_a_value(load, minimal):
+    config = load(minimal)
     dumped = tomllib.loads(dump_config(config))
-    for section, keys in config.model_dump().items():
+    for section, keys in config.model_dump(mode="json").items():
         if isinstance(keys, dict):
             assert set(dumped[section]) == {key for key, value in keys.items() if value is not None}
         else:
@@ -360,3 +375,151 @@ def test_brackets_nested_too_deep_are_one_line(tmp_path):
 )
 def test_values_that_pass_for_their_type_only_are_refused(load, override, fault):
     assert faults_of(load, DATA, override) == [fault]
+
+
+# The two tasks.
+
+
+def test_the_task_decides_which_keys_there_are(load):
+    assert isinstance(load(DATA), Config)
+    assert isinstance(load(f'task = "translation"\n{DATA}'), Config)
+    config = load(TEXT)
+    assert isinstance(config, LanguageModelConfig)
+    assert config.data.text == [Path("a.txt"), Path("b.txt")]
+    assert load(DATA, "task=language-model", 'data={text = "a.txt"}').task == "language-model"
+
+
+@pytest.mark.parametrize("task", ["translate", "", 1, ["translation"]])
+def test_an_unknown_task_is_named_with_both_known_ones(load, task):
+    fault = f"task: got {task!r}, expected 'translation' or 'language-model'"
+    assert faults_of(load, DATA, f"task={task!r}") == [fault]
+
+
+def test_the_defaults_of_a_language_model(load):
+    config = load(TEXT)
+    assert (config.data.validation_share, config.data.test_share) == (0.1, 0.0)
+    assert config.training.schedule == "constant"
+    assert (config.training.gradient_norm, config.training.label_smoothing) == (5.0, 0.0)
+    assert config.training.warmup_steps == 0
+    assert (config.training.batch_size, config.training.window) == (64, 100)
+    assert load(DATA).training.schedule == "inverse-square-root"  # what is shared stays apart
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({}, 17 * 65536 + 1),  # every code point, and unknown
+        ({"type": "word"}, 10_000),
+        ({"type": "unigram"}, 8_000),
+        ({"type": "bpe"}, 8_000),
+        ({"type": "word", "vocabulary_size": 50}, 50),
+    ],
+)
+def test_the_most_symbols_follow_the_type(options, most):
+    assert TextTokenizerConfig(**options).most_symbols == most
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[model]\nunit = 8", "model.unit: unknown key (did you mean 'units'?)"),
+        ("[model]\nembedding_size = -1", "model.embedding_size: got -1, expected greater than or"),
+        ("[training]\nwindow = 0", "training.window: got 0, expected greater than 0"),
+        ("[generation]\ntop_p = 0.0", "generation.top_p: got 0.0, expected greater than 0"),
+        ("[generation]\ntop_p = 1.5", "generation.top_p: got 1.5, expected less than or equal"),
+        ("[validation]\nprime = 1", "validation.prime: got 1, expected string"),
+        (
+            "[tokenizer]\ntype = 'char'",
+            "tokenizer.type: got 'char', expected 'character', 'word', 'unigram' or 'bpe'",
+        ),
+        (
+            "[training]\nbatch_tokens = 8",
+            "training.batch_tokens: unknown key (it is one of task = 'translation')",
+        ),
+        ("[decoding]\nbeam_size = 2", "decoding: unknown key (it is one of task = 'translation')"),
+    ],
+)
+def test_a_fault_in_a_language_model_is_named(load, text, fault):
+    (found,) = faults_of(load, f"{TEXT}\n{text}\n")
+    assert found.startswith(fault)
+
+
+def test_a_forgotten_task_is_hinted_at(load):
+    faults = faults_of(load, '[data]\ntext = "a.txt"\n[training]\nwindow = 9\n')
+    assert "data.text: unknown key (it is one of task = 'language-model')" in faults
+    assert "training.window: unknown key (it is one of task = 'language-model')" in faults
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (
+            ["data.validation_share=0.6", "data.test_share=0.4"],
+            "data.validation_share: got 0.6, and test_share is 0.4, which leaves nothing",
+        ),
+        (
+            ["tokenizer.vocabulary_size=100"],
+            "tokenizer.vocabulary_size: got 100, but every character of the training text is a",
+        ),
+        (
+            ["tokenizer.type=bpe", "tokenizer.vocabulary_size=260"],
+            "tokenizer.vocabulary_size: got 260, but 260 are special pieces and bytes; raise it",
+        ),
+        (
+            ["model.embedding_size=0", "model.tied_embeddings=true"],
+            "model.tied_embeddings: got true, but without embeddings (model.embedding_size = 0)",
+        ),
+    ],
+)
+def test_keys_of_a_language_model_in_conflict_are_named(load, overrides, fault):
+    (found,) = faults_of(load, TEXT, *overrides)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.validation_share=0.5", "data.test_share=0.49"],
+        # A share has no effect for what has a file of its own.
+        ["data.validation_share=0.9", "data.test_share=0.9", "data.test_text=t.txt"],
+        ["data.validation_share=0.9", "data.test_share=0.9", "data.validation_text=v.txt"],
+        ["tokenizer.type=word", "tokenizer.vocabulary_size=2"],
+        ["tokenizer.type=unigram", "tokenizer.vocabulary_size=261"],
+        ["model.embedding_size=0"],
+        ["model.tied_embeddings=true"],
+    ],
+)
+def test_keys_of_a_language_model_that_only_look_like_a_conflict_are_accepted(load, overrides):
+    assert isinstance(load(TEXT, *overrides), LanguageModelConfig)
+
+
+def test_faults_and_conflicts_of_a_language_model_are_named_together(load):
+    overrides = ["model.dropout=2.0", "tokenizer.vocabulary_size=9", "data.text=[]"]
+    keys = [fault.partition(":")[0] for fault in faults_of(load, TEXT, *overrides)]
+    assert keys == ["data.text", "model.dropout", "tokenizer.vocabulary_size"]
+
+
+def test_absolute_paths_of_a_language_model(load, tmp_path, monkeypatch):
+    config = load(TEXT, "data.test_text=t.txt")
+    monkeypatch.chdir(tmp_path)
+    absolute = with_absolute_paths(config)
+    assert absolute.data.text == [tmp_path / "a.txt", tmp_path / "b.txt"]
+    assert absolute.data.validation_text is None
+    assert absolute.data.test_text == tmp_path / "t.txt"
+    assert absolute.training == config.training
+
+
+def test_a_model_folder_tells_which_task_it_is_for(load, tmp_path):
+    for name, text in (("translator", DATA), ("language", TEXT)):
+        (tmp_path / name).mkdir()
+        content = dump_config(load(text))
+        (tmp_path / name / "config.toml").write_text(content, encoding="utf-8")
+        assert load_any_model_config(tmp_path / name) == load(text)
+    assert load_language_model_config(tmp_path / "language") == load(TEXT)
+    with pytest.raises(
+        ModelError,
+        match=r"/language: is a language model; generate and evaluate take it, this needs a trans",
+    ):
+        load_model_config(tmp_path / "language")
+    with pytest.raises(ModelError, match=r"/translator: is a translator; translate, score and eva"):
+        load_language_model_config(tmp_path / "translator")

@@ -20,6 +20,7 @@ from seq2seq.lines import (
     count_lines,
     one_line,
     read_lines,
+    read_text,
     read_valid_lines,
 )
 
@@ -255,3 +256,55 @@ def test_any_bytes_have_as_many_lines_as_lfs_and_one_more_for_a_tail(content):
         text = (raw[:-1] if raw.endswith(b"\r") else raw).decode("utf-8", "replace")
         spaced = [" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text]
         assert line == "".join(spaced)
+
+
+# The whole text.
+
+
+def test_a_text_is_read_as_it_is(tmp_path):
+    text = "  a\tb \r\nc\rd\x85\u2028\u2029\x0b\x0c e\u0301 é \U0001f642\u200d\ufeff\x01\n\n"
+    assert read_text(written(tmp_path, text.encode())) == text
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_any_text_is_read_byte_for_byte(tmp_path_factory, text):
+    path = written(tmp_path_factory.mktemp("text"), text.encode())
+    assert read_text(path) == text.removeprefix("\ufeff")
+
+
+def test_only_the_byte_order_mark_of_a_text_is_dropped(tmp_path):
+    assert read_text(written(tmp_path, "\ufeffa\n\ufeffb".encode())) == "a\n\ufeffb"
+    assert read_text(written(tmp_path, b"")) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"ab\xffc", r"f\.en:1: invalid UTF-8 at byte 3 \(0xff\); expected UTF-8: correct the"),
+        (b"a\n\nbc\xe9\nd\xff", r"f\.en:3: invalid UTF-8 at byte 3 \(0xe9\); .*iconv -f LATIN1"),
+        (b"\xef\xbb\xbfa\xff", r"f\.en:1: invalid UTF-8 at byte 5 "),
+        (b"a\nb\xe2\x82", r"f\.en:2: invalid UTF-8 at byte 2 "),  # ends inside a character
+        (b"a\nbc\n\0", r"f\.en:3: NUL at byte 1; expected text: remove"),
+        (b"a\nb\0\xff", r"f\.en:2: NUL at byte 2; "),
+        ("\ufeffab\n".encode("utf-16-le"), r"f\.en:1: not UTF-8 text; the file is UTF-16: .*iconv"),
+        ("ab\ncd\n".encode("utf-16-le"), r"f\.en:1: NUL at byte 2; the file looks like UTF-16"),
+        (b"\x1f\x8b\x08\x00abc", r"f\.en:1: not UTF-8 text; the file is compressed: .*gunzip"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_with_the_place(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_text(written(tmp_path, content))
+
+
+def test_a_fault_far_into_a_huge_line_is_found(tmp_path):
+    content = b"x" * (MAX_LINE_BYTES + 5) + b"\xff"
+    with pytest.raises(DataError, match=rf":1: invalid UTF-8 at byte {MAX_LINE_BYTES + 6} "):
+        read_text(written(tmp_path, content))
+
+
+def test_a_text_that_cannot_be_read_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match=r"missing\.en: cannot be read: No such file"):
+        read_text(tmp_path / "missing.en")
+    with pytest.raises(StorageError, match=rf"{tmp_path.name}: cannot be read: Is a directory"):
+        read_text(tmp_path)
