@@ -33,15 +33,18 @@ The modules in reading order. Those marked * import TensorFlow.
     reporting       * what training tells: display, metrics.jsonl, TensorBoard
     experiment      * what the training loop must know of a task
     translation_experiment * training a translator: its data, model and scores
+    language_model_experiment * training a language model
     training        * the loop: updates, validation, early stopping
     checkpoint        weights and training state that exist whole or not at all
     limits          * where decoding ends, what a hypothesis may and must say
     selection       * the best columns of many rows, and random ones
     search          * greedy, sampling and beam search over any step; knows no model
     decoding        * a model's searches and forced decoding, compiled
+    text_decoding   * a language model's passes over text, compiled
     search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
+    generator         a language model: text written, and scored
     evaluation        BLEU, chrF and TER with signatures
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output
@@ -65,11 +68,12 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
+    from seq2seq.generator import LanguageModel
     from seq2seq.translator import Hypothesis, Sampling, Translation, Translator
 
     __version__: str
 
-__all__ = ["Hypothesis", "Sampling", "Translation", "Translator", "__version__"]
+__all__ = ["Hypothesis", "LanguageModel", "Sampling", "Translation", "Translator", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -78,6 +82,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("lstm-seq2seq")
+    if name == "LanguageModel":
+        from seq2seq.generator import LanguageModel
+
+        return LanguageModel
     if name in __all__:
         from seq2seq import translator
 

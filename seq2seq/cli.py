@@ -4,6 +4,7 @@ stdout carries data only; progress, warnings and errors go to stderr. Nothing im
 needs TensorFlow, so help and wrong usage answer at once.
 """
 
+import json
 import os
 import signal
 import sys
@@ -15,11 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seq2seq.config import Config, load_config, load_model_config
+from seq2seq.config import (
+    LanguageModelConfig,
+    load_any_model_config,
+    load_config,
+    load_model_config,
+)
 from seq2seq.console import say
 from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
-from seq2seq.lines import read_lines
+from seq2seq.lines import read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
 from seq2seq.search_options import Options, Sampling, search_options
 from seq2seq.streams import check_new, standard_input, standard_output, write_new
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from seq2seq.training import TrainingResult
 
 _SCORED_AT_A_TIME = 1024
+_BETWEEN_SAMPLES = "-" * 20
 
 Device = Literal["auto", "cpu", "gpu"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
@@ -87,12 +94,10 @@ def train(
     ] = False,
     device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
 ) -> None:
-    """Train a model on raw parallel text; everything it needs later is in the model folder."""
+    """Train a translator or a language model on raw text, all that it needs in one folder."""
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of them, not both")
     checked = load_config(config, overrides or ())
-    if not isinstance(checked, Config):
-        raise UsageError(f"{config}: task: got '{checked.task}', expected 'translation'")
     folder = output or Path("runs") / config.stem
 
     from seq2seq.runtime import start_tensorflow
@@ -302,15 +307,17 @@ def score(
 
 @app.command()
 def evaluate(
-    reference: Annotated[
-        list[Path], typer.Option(help="Reference translations; repeat it for further files.")
-    ],
     model: Annotated[
         Path | None,
         typer.Argument(metavar="MODEL", help="Model folder; may be left out with --hypothesis."),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(help="Text to translate and score the translations of.")
+        Path | None,
+        typer.Option(help="Text to translate, or of a language model to tell the likelihood of."),
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Reference translations; repeat it for further files."),
     ] = None,
     hypothesis: Annotated[
         Path | None, typer.Option(help="Translations to score; no model is run. - is stdin.")
@@ -319,35 +326,73 @@ def evaluate(
 ) -> None:
     """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
 
-    BLEU splits words as the model's validation does; 13a where no MODEL is given.
+    Of a language model print loss (nats), perplexity and bits per character of a text. BLEU splits
+    words as the model's validation does; 13a where no MODEL is given.
     """
     if hypothesis is None and (model is None or source is None):
         raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
-    from seq2seq.evaluation import check_line_counts, render_json, render_text
-    from seq2seq.evaluation import evaluate as evaluate_lines
+    if model and isinstance(load_any_model_config(model), LanguageModelConfig):
+        if source is None or hypothesis is not None or reference:
+            raise UsageError(f"evaluate: {model} is a language model: needs --source and no more")
+        _evaluate_text(model, source, as_json=output_format == "json")
+        return
+    if not reference:
+        raise UsageError("evaluate: needs --reference, the translations to compare with")
+    _evaluate_translations(model, source, hypothesis, reference, as_json=output_format == "json")
 
-    config = load_model_config(model) if model else None
-    references = [list(read_lines(path)) for path in reference]
-    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
-    sources = list(read_lines(source)) if source else []
-    if source:
-        check_line_counts([(str(source), len(sources)), *lengths])
-    if model and hypothesis is None:
-        name, hypotheses = f"translations of {source}", best_texts(model, sources)
-    else:
-        name = "standard input" if str(hypothesis) == "-" else str(hypothesis)
-        hypotheses = list(_lines(str(hypothesis)))
-    evaluation = evaluate_lines(
-        hypotheses,
-        references,
-        tokenizer=config.validation.bleu_tokenizer if config else "13a",
-        hypothesis_name=name,
-        reference_names=[str(path) for path in reference],
-    )
-    for warning in evaluation.warnings:
-        say(f"warning: {warning}")
-    render = render_json if output_format == "json" else render_text
-    standard_output().write(render(evaluation))
+
+@app.command()
+def generate(
+    model: ModelFolder,
+    prime: Annotated[
+        str, typer.Option(help="What the text begins with.", show_default="the start of a line")
+    ] = "",
+    length: Annotated[
+        int | None, typer.Option(help="Characters to write, or words.", show_default="the model's")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1 is more careful.", show_default="the model's")
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw from the K most likely symbols; 1 takes the likeliest, 0 draws from all.",
+            show_default="the model's",
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from this share of probability.", show_default="the model's"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds write equal texts.")] = 0,
+    samples: Annotated[
+        int, typer.Option(help="Texts to write, with a line of dashes between them.")
+    ] = 1,
+) -> None:
+    """Write text in the style of what a language model was trained on, as it is drawn."""
+    from seq2seq.generator import LanguageModel
+
+    loaded = LanguageModel.load(model)
+    if unknown := loaded.tokenizer.unknown(prime):
+        shown = " ".join(repr(each) for each in unknown)
+        say(f"warning: --prime: the model does not know {shown}, and reads them as unknown")
+    stream = standard_output()
+    options: Any = {
+        "length": length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    if samples == 1:
+        parts = loaded.stream(prime, **options)
+        stream.write(prime)
+        for part in parts:
+            stream.write(part)
+        stream.write("\n")
+        return
+    texts = loaded.generate(prime, samples=samples, **options)
+    stream.write(f"\n{_BETWEEN_SAMPLES}\n".join(prime + text for text in texts) + "\n")
 
 
 @app.command()
@@ -382,6 +427,58 @@ def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
     if given.get("top_k", 1) < 1:
         raise UsageError(f"--top-k: got {given['top_k']}, expected 1 or more")
     return Sampling(**given)
+
+
+def _evaluate_text(model: Path, source: Path, *, as_json: bool) -> None:
+    """Prints how likely a language model finds a text."""
+    from seq2seq.generator import LanguageModel
+
+    text = read_text(source)
+    score = LanguageModel.load(model).score(text)
+    if score.unknown:
+        say(f"warning: {source}: {score.unknown:,} symbols are scored as unknown to the model")
+    if as_json:
+        standard_output().write(json.dumps(score.record) + "\n")
+        return
+    for name, value in score.record.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+        standard_output().write(f"{name:<20}{shown}\n")
+
+
+def _evaluate_translations(
+    model: Path | None,
+    source: Path | None,
+    hypothesis: Path | None,
+    reference: Sequence[Path],
+    *,
+    as_json: bool,
+) -> None:
+    """Prints the scores of a translator's translations, or of given ones."""
+    config = load_model_config(model) if model else None
+    from seq2seq.evaluation import check_line_counts, render_json, render_text
+    from seq2seq.evaluation import evaluate as evaluate_lines
+
+    references = [list(read_lines(path)) for path in reference]
+    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
+    sources = list(read_lines(source)) if source else []
+    if source:
+        check_line_counts([(str(source), len(sources)), *lengths])
+    if model and hypothesis is None:
+        name, hypotheses = f"translations of {source}", best_texts(model, sources)
+    else:
+        name = "standard input" if str(hypothesis) == "-" else str(hypothesis)
+        hypotheses = list(_lines(str(hypothesis)))
+    evaluation = evaluate_lines(
+        hypotheses,
+        references,
+        tokenizer=config.validation.bleu_tokenizer if config else "13a",
+        hypothesis_name=name,
+        reference_names=[str(path) for path in reference],
+    )
+    for warning in evaluation.warnings:
+        say(f"warning: {warning}")
+    render = render_json if as_json else render_text
+    standard_output().write(render(evaluation))
 
 
 def _lines(source: str) -> Iterator[str]:

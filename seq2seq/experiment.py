@@ -7,8 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from seq2seq.config import Config
+from seq2seq.config import AnyConfig
 from seq2seq.updates import Updater
+
+ENCODED = "encoded"
+"""Folder of encoded text in a model folder."""
 
 
 class Validation(NamedTuple):
@@ -45,14 +48,22 @@ class Experiment(Protocol):
     `build` makes the model. Everything else is there after that.
 
     Attributes:
-        config: With absolute paths.
         updater: Of the model.
         steps_per_epoch: Batches of an epoch.
+        batches_per_update: Batches whose gradients make one update.
+        validates: Whether there is anything to validate with. If not, the newest weights are the
+            best.
     """
 
-    config: Config
     updater: Updater
     steps_per_epoch: int
+    batches_per_update: int
+    validates: bool
+
+    @property
+    def config(self) -> AnyConfig:
+        """The experiment, with absolute paths."""
+        ...
 
     def prepare(self, folder: Path) -> list[str]:
         """Writes tokenizer and encoded text, or takes those of the run to resume; what to tell."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.checkpoint import checkpoint_steps, load_best_weights, read_best
-from seq2seq.config import Config, dump_config, load_model_config
+from seq2seq.config import AnyConfig, LanguageModelConfig, dump_config, load_any_model_config
 from seq2seq.errors import StorageError
+from seq2seq.text_tokenizer import load_text_tokenizer
 from seq2seq.tokenizer import TokenizerPair
 
 METRICS_FILE = "metrics.jsonl"
@@ -23,9 +24,7 @@ class ModelDescription:
     Attributes:
         folder: The model folder.
         config: The configuration it was trained with.
-        source_vocabulary: Number of source pieces.
-        target_vocabulary: Number of target pieces.
-        joint: Source and target share one tokenizer.
+        vocabulary: Its size and kind, in words.
         part_sizes: Numbers (weights) in each part of the model, by the part's name.
         best: What `best.json` says; empty before the first validation.
         last_validation: The newest validation line of `metrics.jsonl`; empty if there is none.
@@ -34,10 +33,8 @@ class ModelDescription:
     """
 
     folder: Path
-    config: Config
-    source_vocabulary: int
-    target_vocabulary: int
-    joint: bool
+    config: AnyConfig
+    vocabulary: str
     part_sizes: Mapping[str, int]
     best: Mapping[str, Any]
     last_validation: Mapping[str, Any]
@@ -52,17 +49,15 @@ def describe(folder: Path) -> ModelDescription:
         ModelError: It is no model folder, or something in it is missing or damaged.
         StorageError: Something in it cannot be read.
     """
-    config = load_model_config(folder)
-    tokenizers = TokenizerPair.load(folder / "tokenizer")
+    config = load_any_model_config(folder)
+    vocabulary = _vocabulary(config, folder / "tokenizer")
     sizes: Counter[str] = Counter()
     for name, weight in load_best_weights(folder).items():
         sizes["/".join(name.split("/")[:2])] += weight.size
     return ModelDescription(
         folder=folder,
         config=config,
-        source_vocabulary=tokenizers.source.vocabulary_size,
-        target_vocabulary=tokenizers.target.vocabulary_size,
-        joint=tokenizers.joint,
+        vocabulary=vocabulary,
         part_sizes=dict(sorted(sizes.items())),
         best=read_best(folder) or {},
         last_validation=_last_validation(folder / METRICS_FILE),
@@ -73,20 +68,13 @@ def describe(folder: Path) -> ModelDescription:
 
 def render(description: ModelDescription) -> str:
     """The description as text for people, section by section."""
-    joint = "one for both sides" if description.joint else "one a side"
     weights = [f"{size:>12,}  {part}" for part, size in description.part_sizes.items()]
     files = [f"{size:>12,}  {name}" for name, size in description.files.items()]
     steps = ", ".join(str(step) for step in description.checkpoint_steps) or "none"
     sections = [
         ("model", [str(description.folder)]),
         ("weights", [f"{sum(description.part_sizes.values()):>12,}  all", *weights]),
-        (
-            "vocabulary",
-            [
-                f"source {description.source_vocabulary:,}, "
-                f"target {description.target_vocabulary:,} pieces; {joint}"
-            ],
-        ),
+        ("vocabulary", [description.vocabulary]),
         ("best", _scores(description.best)),
         ("last validation", _scores(description.last_validation)),
         ("checkpoints", [f"steps {steps}"]),
@@ -97,6 +85,15 @@ def render(description: ModelDescription) -> str:
     for title, lines in sections:
         texts.append(f"{title}\n" + "\n".join(f"  {line}".rstrip() for line in lines))
     return "\n\n".join(texts) + "\n"
+
+
+def _vocabulary(config: AnyConfig, folder: Path) -> str:
+    if isinstance(config, LanguageModelConfig):
+        size = load_text_tokenizer(folder).vocabulary_size
+        return f"{size:,} symbols ({config.tokenizer.type})"
+    pair = TokenizerPair.load(folder)
+    sizes = f"source {pair.source.vocabulary_size:,}, target {pair.target.vocabulary_size:,} pieces"
+    return f"{sizes}; {'one for both sides' if pair.joint else 'one a side'}"
 
 
 def _scores(record: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from seq2seq.config import ModelConfig
+from seq2seq.config import ModelConfig, TextModelConfig
 from seq2seq.decoder import (
     Decoder,
     DecoderMemory,
@@ -249,3 +249,34 @@ def build_model(
     )
     model.build()
     return model
+
+
+def build_language_model(
+    config: TextModelConfig,
+    *,
+    vocabulary: int,
+    precision: Precision = "float32",
+    seed: int = 0,
+) -> Decoder:
+    """A language model with its initial weights: a decoder without attention or encoder.
+
+    Args:
+        config: The `[model]` section.
+        vocabulary: Number of ids.
+        precision: Of the matrix products; weights are float32 in either.
+        seed: Of the initial weights.
+    """
+    decoder = Decoder(
+        vocabulary,
+        units=config.units,
+        layers=config.layers,
+        embedding_size=config.embedding_size,
+        tied_output=config.tied_embeddings,
+        dropout=config.dropout,
+        embedding_dropout=config.embedding_dropout,
+        seed=sub_seed(seed, "decoder"),
+        name="decoder",
+        dtype="float32" if precision == "float32" else "mixed_bfloat16",
+    )
+    decoder.build()
+    return decoder

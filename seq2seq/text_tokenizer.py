@@ -50,6 +50,10 @@ class TextTokenizer(Protocol):
         """
 
     @property
+    def textless_ids(self) -> tuple[int, ...]:
+        """Ids that stand for no text of their own: never to be generated."""
+
+    @property
     def fingerprint(self) -> str:
         """Equal for tokenizers that encode alike."""
 
@@ -81,6 +85,7 @@ class _SymbolTokenizer:
         self._ids = {symbol: number for number, symbol in enumerate(symbols, start=1)}
         self.vocabulary_size = len(self._symbols)
         self.unknown_id = _UNKNOWN
+        self.textless_ids = (_UNKNOWN,)
         self.newline_id = self._ids.get("\n", 1)
         self.fingerprint = hashlib.sha256(self.file_name.encode() + self._json()).hexdigest()
 
@@ -154,6 +159,7 @@ class CharacterTokenizer(_SymbolTokenizer):
     Attributes:
         vocabulary_size: Ids are below this.
         unknown_id: 0.
+        textless_ids: 0 alone.
         newline_id: Stands before a text of which no beginning is given.
         fingerprint: Hash of the symbols.
     """
@@ -191,6 +197,7 @@ class WordTokenizer(_SymbolTokenizer):
     Attributes:
         vocabulary_size: Ids are below this.
         unknown_id: 0.
+        textless_ids: 0 alone.
         newline_id: Stands before a text of which no beginning is given.
         fingerprint: Hash of the symbols.
     """
@@ -217,6 +224,7 @@ class PieceTokenizer:
     Attributes:
         vocabulary_size: Ids are below this.
         unknown_id: None.
+        textless_ids: Padding, unknown, beginning.
         newline_id: The end of a sentence.
         fingerprint: Hash of the model.
     """
@@ -247,6 +255,7 @@ class PieceTokenizer:
         self._bytes[model.unk_id] = _REPLACEMENT.encode()
         self.vocabulary_size = model.vocabulary_size
         self.unknown_id = None
+        self.textless_ids = (model.pad_id, model.unk_id, model.bos_id)
         self.newline_id = model.eos_id
         self.fingerprint = model.fingerprint
 

@@ -28,17 +28,19 @@ from seq2seq.checkpoint import (
 )
 from seq2seq.config import (
     CONFIG_FILE,
-    Config,
+    AnyConfig,
+    LanguageModelConfig,
     dump_config,
-    load_model_config,
+    load_any_model_config,
     with_absolute_paths,
 )
 from seq2seq.errors import DivergenceError, Interrupted, UsageError
-from seq2seq.experiment import Experiment, Numbered, Validation
+from seq2seq.experiment import ENCODED, Experiment, Numbered, Validation
+from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter
 from seq2seq.runtime import explain_precision
 from seq2seq.schedules import learning_rate
-from seq2seq.translation_experiment import ENCODED, TranslationExperiment
+from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import UpdateSums
 
@@ -54,6 +56,7 @@ _FREE_ON_RESUME = (
     "training.keep_checkpoints",
     "validation.",
     "decoding.",
+    "generation.",
 )
 
 
@@ -96,9 +99,9 @@ class Standing:
 
 
 def train(
-    config: Config, folder: Path, *, resume: bool = False, overwrite: bool = False
+    config: AnyConfig, folder: Path, *, resume: bool = False, overwrite: bool = False
 ) -> TrainingResult:
-    """Trains a translator from raw text, or goes on with a training that was stopped.
+    """Trains a translator or a language model, or goes on with a training that was stopped.
 
     Args:
         config: The experiment.
@@ -116,7 +119,7 @@ def train(
         LockedError: Another process is training in `folder`.
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
     """
-    experiment = TranslationExperiment(with_absolute_paths(config))
+    experiment = _experiment(with_absolute_paths(config))
     with locked(folder):
         _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite)
         notes = experiment.prepare(folder)
@@ -130,6 +133,12 @@ def train(
             return run.finish(reporter)
 
 
+def _experiment(config: AnyConfig) -> Experiment:
+    if isinstance(config, LanguageModelConfig):
+        return LanguageModelExperiment(config)
+    return TranslationExperiment(config)
+
+
 class _Run:
     """One process's share of a training: from where it stands to its end."""
 
@@ -138,7 +147,7 @@ class _Run:
         self._config = experiment.config
         self._folder = folder
         training = self._config.training
-        self._batches_per_update = training.accumulate_batches
+        self._batches_per_update = experiment.batches_per_update
         updates = training.max_epochs * experiment.steps_per_epoch / self._batches_per_update
         self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
         self.step = 0
@@ -244,6 +253,9 @@ class _Run:
         return self._standing.rounds_without_better >= self._config.validation.patience
 
     def _validate(self, reporter: Reporter, trained: Mapping[str, Any]) -> None:
+        if not self._experiment.validates:
+            self._standing = replace(self._standing, best=dict(trained))
+            return
         try:
             validated = self._experiment.validate()
         except FloatingPointError as err:
@@ -359,7 +371,7 @@ def _validation_record(
     }
 
 
-def _make_ready(folder: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+def _make_ready(folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other; give one")
     taken = (folder / CONFIG_FILE).exists() or bool(checkpoint_steps(folder))
@@ -371,7 +383,7 @@ def _make_ready(folder: Path, config: Config, *, resume: bool, overwrite: bool) 
         for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
             (folder / name).unlink(missing_ok=True)
     elif resume:
-        _check_same_experiment(load_model_config(folder), config, folder)
+        _check_same_experiment(load_any_model_config(folder), config, folder)
     else:
         raise UsageError(
             f"{folder}: holds a model already; --resume goes on with it, --overwrite deletes it, "
@@ -379,7 +391,7 @@ def _make_ready(folder: Path, config: Config, *, resume: bool, overwrite: bool) 
         )
 
 
-def _check_same_experiment(before: Config, now: Config, folder: Path) -> None:
+def _check_same_experiment(before: AnyConfig, now: AnyConfig, folder: Path) -> None:
     was, wanted = _flat(before), _flat(now)
     changes = [
         f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}"
@@ -393,7 +405,7 @@ def _check_same_experiment(before: Config, now: Config, folder: Path) -> None:
         )
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def _flat(config: AnyConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, section in config.model_dump(mode="json").items():
         if isinstance(section, dict):

@@ -10,7 +10,7 @@ import numpy as np
 from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import CONFIG_FILE, Config
 from seq2seq.corpus import ParallelIds, encode_corpus, validation_pairs
-from seq2seq.experiment import Numbered, Validation
+from seq2seq.experiment import ENCODED, Numbered, Validation
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
 from seq2seq.runtime import resolve_precision
@@ -19,11 +19,11 @@ from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import Updater
 from seq2seq.validation import Validator
 
-ENCODED = "encoded"
-
 
 class TranslationExperiment:
     """See `Experiment`."""
+
+    validates = True
 
     def __init__(self, config: Config) -> None:
         """
@@ -32,6 +32,7 @@ class TranslationExperiment:
             StorageError: It cannot be read.
         """
         self.config = config
+        self.batches_per_update = config.training.accumulate_batches
         self._pairs = validation_pairs(config.data)
 
     def prepare(self, folder: Path) -> list[str]:
@@ -59,7 +60,12 @@ class TranslationExperiment:
             bos_id=target.bos_id,
             label_smoothing=config.training.label_smoothing,
         )
-        self.updater = Updater(config.training, objective, seed=config.seed)
+        self.updater = Updater(
+            config.training,
+            objective,
+            seed=config.seed,
+            batches_per_update=self.batches_per_update,
+        )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
         self._corpus = ParallelIds.open(folder / ENCODED)
         self._plan = BatchPlan(

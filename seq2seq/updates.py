@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seq2seq.config import TrainingConfig
+from seq2seq.config import CommonTrainingConfig
 from seq2seq.errors import ModelError
 from seq2seq.objectives import Objective, Outcome
 
@@ -46,12 +46,20 @@ class Updater:
     (Pascanu et al. 2013). An update whose gradient is not finite is not made.
     """
 
-    def __init__(self, config: TrainingConfig, objective: Objective, *, seed: int) -> None:
+    def __init__(
+        self,
+        config: CommonTrainingConfig,
+        objective: Objective,
+        *,
+        seed: int,
+        batches_per_update: int = 1,
+    ) -> None:
         """
         Args:
             config: The `[training]` section.
             objective: Its weights are updated in place.
             seed: Of the dropout masks, together with the number of the batch.
+            batches_per_update: How many batches `update` will be given.
         """
         self._objective = objective
         self._weights = list(objective.named_weights().values())
@@ -64,7 +72,7 @@ class Updater:
         self._seed = seed
         self._strategy = tf.distribute.get_strategy()
         # Gradients and tokens of the batches before the last of an update, if there are any.
-        waiting = self._weights if config.accumulate_batches > 1 else []
+        waiting = self._weights if batches_per_update > 1 else []
         self._sums = [tf.Variable(tf.zeros(each.shape), trainable=False) for each in waiting]
         self._tokens = tf.Variable(0.0, trainable=False)
         signature = [*objective.signature, tf.TensorSpec([2], tf.int32)]
@@ -79,7 +87,7 @@ class Updater:
         """One update from the gradients of all `batches`, every token weighing the same.
 
         Args:
-            batches: As many as `accumulate_batches` says.
+            batches: As many as `batches_per_update` says.
             number: That of the first batch in the whole training: decides the dropout masks.
             learning_rate: Of this update.
 

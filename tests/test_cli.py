@@ -28,7 +28,9 @@ def test_help_lists_the_commands(capsysbinary):
     assert main(["--help"]) == 0
     lines, errors = output_of(capsysbinary)
     listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
-    assert listed == ["train", "translate", "attention", "score", "evaluate", "inspect", "demo"]
+    assert listed == [
+        *("train", "translate", "attention", "score", "evaluate", "generate", "inspect", "demo")
+    ]
     assert errors == ""
 
 
@@ -45,6 +47,7 @@ def test_help_lists_the_commands(capsysbinary):
             "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
             "--temperature --top-k --top-p --seed --format --alignment",
         ),
+        ("generate", "--prime --length --temperature --top-k --top-p --seed --samples"),
         ("attention", "-o --output --target --beam-size"),
         ("score", "--source --target"),
         ("evaluate", "--source --reference --hypothesis --format"),
@@ -70,7 +73,7 @@ def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
         (["translate", "m", "--beam-size", "x"], "error: Invalid value for '--beam-size'"),
         (["translate", "m", "--format", "xml"], "error: Invalid value for '--format'"),
         (["score", "m", "--source", "a"], "error: Missing option '--target'"),
-        (["evaluate", "--hypothesis", "h"], "error: Missing option '--reference'"),
+        (["evaluate", "--hypothesis", "h"], "error: evaluate: needs --reference, the transl"),
         (["train", "c.toml", "--device", "tpu"], "error: Invalid value for '--device'"),
         (["train", "c.toml", "--resume", "--overwrite"], "error: --resume and --overwrite: give"),
         (["evaluate", "m", "--reference", "r"], "error: evaluate: needs either --hypothesis, or"),

@@ -80,7 +80,7 @@ def updater_of(model: Any, *, seed: int = 1, **options: Any) -> Updater:
     defaults = {"optimizer": "sgd", "gradient_norm": NO_CLIPPING, "label_smoothing": 0.0}
     config = TrainingConfig.model_validate({**defaults, **options})
     objective = TranslationObjective(model, bos_id=2, label_smoothing=config.label_smoothing)
-    return Updater(config, objective, seed=seed)
+    return Updater(config, objective, seed=seed, batches_per_update=config.accumulate_batches)
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:

@@ -1,0 +1,141 @@
+"""Training a language model: windows of one text that follow on, validation by loss."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seq2seq.config import CONFIG_FILE, LanguageModelConfig
+from seq2seq.experiment import ENCODED, Numbered, Validation
+from seq2seq.generator import LanguageModel
+from seq2seq.models import build_language_model
+from seq2seq.objectives import LanguageModelObjective
+from seq2seq.runtime import resolve_precision
+from seq2seq.text_corpus import PartCounts, TextIds, Windows, encode_text, split_text
+from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
+from seq2seq.translator import TOKENIZER_FOLDER
+from seq2seq.updates import Updater
+
+
+class WindowBatch(NamedTuple):
+    """One window of every text, for `LanguageModelObjective`.
+
+    Attributes:
+        inputs: `[N, M]` int32.
+        targets: `[N, M]` int32.
+        begins: Whether the texts begin here.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    begins: bool
+
+    @property
+    def tensors(self) -> "WindowBatch":
+        """What a model is given."""
+        return self
+
+
+class LanguageModelExperiment:
+    """See `Experiment`."""
+
+    batches_per_update = 1
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        """
+        Raises:
+            DataError: The text is faulty, or nothing of it is left to train on.
+            StorageError: It cannot be read.
+        """
+        self.config = config
+        self._parts = split_text(config.data)
+        self.validates = bool(self._parts.validation)
+
+    def prepare(self, folder: Path) -> list[str]:
+        """Writes `tokenizer/` and `encoded/`."""
+        path = folder / TOKENIZER_FOLDER
+        # Written before the configuration: without it they may be half there, or of another text.
+        if not (folder / CONFIG_FILE).exists():
+            make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
+        self._tokenizer = load_text_tokenizer(path)
+        counts = encode_text(self._parts, self._tokenizer, folder / ENCODED)
+        told = f"{counts.training.symbols:,} symbols, {self._tokenizer.vocabulary_size:,} different"
+        told += f"; validation {counts.validation.symbols:,}, test {counts.test.symbols:,}"
+        parts = {"validation": counts.validation, "test": counts.test}
+        return [told, *(_warning(name, part) for name, part in parts.items() if part.unknown)]
+
+    def build(self, folder: Path) -> None:
+        """Makes model and updater, and opens the encoded text."""
+        config, training = self.config, self.config.training
+        self._decoder = build_language_model(
+            config.model,
+            vocabulary=self._tokenizer.vocabulary_size,
+            precision=resolve_precision(config.precision),
+            seed=config.seed,
+        )
+        objective = LanguageModelObjective(
+            self._decoder, rows=training.batch_size, label_smoothing=training.label_smoothing
+        )
+        self.updater = Updater(training, objective, seed=config.seed)
+        self._model = LanguageModel(config, self._tokenizer, self._decoder)
+        self._ids = TextIds.open(folder / ENCODED)
+        self._windows = Windows(self._ids.training, training.batch_size, training.window)
+        self.steps_per_epoch = self._windows.steps
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as they are now, by name."""
+        return {name: each.numpy() for name, each in self._decoder.named_weights().items()}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights."""
+        self._decoder.load(weights)
+
+    @contextmanager
+    def batches(self, *, epoch: int, step: int) -> Iterator[Iterator[Numbered]]:
+        """The windows from a step of an epoch on, epoch after epoch without end."""
+
+        def numbered() -> Iterator[Numbered]:
+            at_epoch, at_step = epoch, step
+            while True:
+                inputs, targets = self._windows.window(at_step)
+                where = f"window {at_step + 1} of {self._windows.steps} of epoch {at_epoch + 1}"
+                yield Numbered(at_epoch, WindowBatch(inputs, targets, at_step == 0), where)
+                at_step += 1
+                if at_step == self._windows.steps:
+                    at_epoch, at_step = at_epoch + 1, 0
+
+        yield numbered()
+
+    def validate(self) -> Validation:
+        """Loss, perplexity and bits per character of the validation text; a text drawn."""
+        self._model.take_up_weights()
+        score = self._model.score_ids(self._ids.validation, characters=len(self._parts.validation))
+        scores = {
+            "loss": score.loss,
+            "perplexity": score.perplexity,
+            "bits_per_character": score.bits_per_character,
+            "accuracy": score.accuracy,
+        }
+        validation = self.config.validation
+        if not validation.sample_length:
+            return Validation(scores, [])
+        (text,) = self._model.generate(validation.prime, length=validation.sample_length)
+        return Validation(scores, [{"sample": validation.prime + text}])
+
+    def is_better(self, record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        """Whether the loss is lower."""
+        return bool(record["loss"] < best["loss"])
+
+    def headline(self, record: Mapping[str, Any]) -> str:
+        """Its loss."""
+        return f"loss {record['loss']:.4f}"
+
+
+def _warning(name: str, part: PartCounts) -> str:
+    examples = " ".join(repr(each) for each in part.examples)
+    return (
+        f"warning: {part.unknown:,} symbols of the {name} text are not in the vocabulary and are "
+        f"scored as unknown, such as {examples}"
+    )
