@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from cli_fixtures import SOURCE_LINES, error_of, loaded, not_loaded, output_of, source, stdin  # noqa: F401
+from language_model_fixtures import language_model, language_model_folder  # noqa: F401
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
 from seq2seq import cli
@@ -20,6 +21,9 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
+from seq2seq.generator import LanguageModel
+from seq2seq.streams import LineOutput
+from seq2seq.text_tokenizer import load_text_tokenizer
 
 # --- help and wrong usage -------------------------------------------------------------------------
 
@@ -275,6 +279,91 @@ def test_marked_hypotheses_are_warned_about_on_stderr(source, tmp_path, capsysbi
     lines, errors = output_of(capsysbinary)
     assert len(lines) == 5
     assert errors.startswith(f"warning: {hypothesis}: 1 of 5 lines have subword marks")
+
+
+# --- language models ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writing(monkeypatch, language_model, language_model_folder):
+    """The folder's name of a language model; loading it takes no time."""
+    monkeypatch.setattr(LanguageModel, "load", lambda folder: language_model)
+    return str(language_model_folder)
+
+
+def test_generate_writes_the_beginning_and_what_follows(writing, language_model, capsysbinary):
+    options = ["--length", "30", "--temperature", "0.8", "--top-k", "5", "--seed", "3"]
+    assert main(["generate", writing, "--prime", "a dog", *options]) == 0
+    captured = capsysbinary.readouterr()
+    (expected,) = language_model.generate("a dog", length=30, temperature=0.8, top_k=5, seed=3)
+    assert captured.out.decode() == f"a dog{expected}\n"
+    assert captured.err == b""
+
+
+def test_generate_writes_as_it_draws(writing, monkeypatch):
+    written = []
+    monkeypatch.setattr(LineOutput, "write", lambda self, text: written.append(text))
+    assert main(["generate", writing, "--length", "40"]) == 0
+    assert len(written) > 4
+
+
+def test_samples_are_parted_by_a_line_of_dashes(writing, language_model, capsysbinary):
+    assert main(["generate", writing, "--length", "9", "--samples", "3", "--top-p", "0.9"]) == 0
+    texts = language_model.generate("", length=9, samples=3, top_p=0.9)
+    expected = ("\n" + "-" * 20 + "\n").join(texts) + "\n"
+    assert capsysbinary.readouterr().out.decode() == expected
+
+
+def test_unknown_characters_of_a_beginning_are_warned_about(writing, capsysbinary):
+    assert main(["generate", writing, "--prime", "aЖ♥Ж", "--length", "3"]) == 0
+    assert capsysbinary.readouterr().err.decode() == (
+        "warning: --prime: the model does not know 'Ж' '♥', and reads them as unknown\n"
+    )
+
+
+def test_generate_refuses_what_is_out_of_range(writing, capsysbinary):
+    assert main(["generate", writing, "--length", "0"]) == 2
+    assert error_of(capsysbinary) == "error: length: got 0, expected a whole number of 1 or more"
+
+
+def test_evaluate_tells_how_likely_a_text_is(writing, language_model, tmp_path, capsysbinary):
+    source = tmp_path / "text.txt"
+    source.write_bytes("a dog\nЖ\tä".encode())
+    assert main(["evaluate", writing, "--source", str(source), "--format", "json"]) == 0
+    captured = capsysbinary.readouterr()
+    score = language_model.score("a dog\nЖ\tä")
+    assert json.loads(captured.out) == score.record
+    assert captured.err.decode() == (
+        f"warning: {source}: 1 symbols are scored as unknown to the model\n"
+    )
+    assert main(["evaluate", writing, "--source", str(source)]) == 0
+    lines, _ = output_of(capsysbinary)
+    assert lines[0].split() == ["loss", f"{score.loss:.4f}"]
+    assert [line.split()[0] for line in lines] == list(score.record)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("evaluate LM --source s --reference r", 2, "is a language model: needs --source and no"),
+        ("translate LM", 4, "is a language model; generate and evaluate take it, this needs a"),
+        ("score LM --source s --target t", 4, "is a language model; generate and evaluate"),
+        ("generate TRANSLATOR", 4, "is a translator; translate, score and evaluate take it"),
+    ],
+)
+def test_each_command_says_which_kind_of_model_it_needs(
+    language_model_folder, model_folder, command, code, message, capsysbinary
+):
+    folders = {"LM": str(language_model_folder), "TRANSLATOR": str(model_folder)}
+    assert main([folders.get(word, word) for word in command.split()]) == code
+    assert message in error_of(capsysbinary)
+
+
+def test_inspect_describes_a_language_model(language_model_folder, capsysbinary):
+    assert main(["inspect", str(language_model_folder)]) == 0
+    lines, _ = output_of(capsysbinary)
+    size = load_text_tokenizer(language_model_folder / "tokenizer").vocabulary_size
+    assert f"  {size} symbols (character)" in lines
 
 
 # --- inspect, train, demo -------------------------------------------------------------------------

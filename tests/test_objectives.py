@@ -3,12 +3,15 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from seq2seq.batches import Batch
 from seq2seq.config import ModelConfig
+from seq2seq.decoder import Decoder
+from seq2seq.loss import cross_entropy
 from seq2seq.models import build_model
-from seq2seq.objectives import TranslationObjective
+from seq2seq.objectives import LanguageModelObjective, TranslationObjective
 
 BATCH = Batch(
     source=np.array([[4, 5, 3], [6, 3, 0]], np.int32),
@@ -34,3 +37,43 @@ def test_translation_is_the_models_loss_over_the_real_tokens() -> None:
         assert carried == ()
     assert objective.named_weights() == model.named_weights()
     assert objective.carried() == {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_windows_of_a_language_model_are_one_long_pass(dtype: str) -> None:
+    decoder = Decoder(9, units=6, layers=2, embedding_size=4, dtype=dtype)
+    objective = LanguageModelObjective(decoder, rows=2)
+    ids = tf.constant([[1, 2, 3, 4, 5, 6, 7], [8, 7, 6, 5, 4, 3, 2]])
+    features, _ = decoder.token_features(ids[:, :6], decoder.zero_state(2))
+    kernel = tf.convert_to_tensor(decoder.output_kernel)
+    bias = tf.convert_to_tensor(decoder.output_bias)
+    whole = cross_entropy(features, kernel, bias, tf.reshape(ids[:, 1:], [-1]))
+    for _ in range(2):  # what a text leaves behind is forgotten where texts begin
+        nll, places = 0.0, 0.0
+        for first, last in ((0, 2), (2, 3), (3, 6)):
+            windows = ids[:, first:last], ids[:, first + 1 : last + 1]
+            outcome = objective(*windows, tf.constant(first == 0), dropout_seed=None)
+            objective.carry(outcome.carried)
+            nll += float(outcome.loss.nll)
+            places += float(outcome.tokens)
+        assert nll == pytest.approx(float(whole.nll), rel=1e-5 if dtype == "float32" else 1e-2)
+        assert places == 12
+    names = ["layer_0/h", "layer_0/c", "layer_1/h", "layer_1/c"]
+    assert list(objective.carried()) == names
+    assert objective.named_weights() == decoder.named_weights()
+
+
+def test_no_gradient_goes_back_into_the_window_before() -> None:
+    decoder = Decoder(9, units=6, layers=1, embedding_size=4)
+    objective = LanguageModelObjective(decoder, rows=1)
+    first = objective(
+        *(tf.constant([[1]]), tf.constant([[2]])), tf.constant(True), dropout_seed=None
+    )
+    objective.carry(first.carried)
+    embedding = decoder.named_weights()["embedding"].value
+    with tf.GradientTape() as tape:
+        tape.watch(embedding)
+        window = tf.constant([[2]]), tf.constant([[3]]), tf.constant(False)
+        total = objective(*window, dropout_seed=None).loss.total
+    moved = tf.convert_to_tensor(tape.gradient(total, embedding)).numpy().any(axis=1)
+    assert moved.nonzero()[0].tolist() == [2]  # and not 1, which was read in the window before
