@@ -103,6 +103,24 @@ def test_decoding_speed_prints_ratios_and_parts(text: list[str], tmp_path: Path)
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
 
 
+def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_path: Path) -> None:
+    peer = tmp_path / "peer.py"
+    peer.write_text("import sys\nprint(sys.argv[2:], '5 ms/step, 1,250 characters/s')")
+    options = ["--units=8", "--batch-size=4", "--window=5", "--steps=2", "--rounds=2"]
+    options += ["--length=6", "--streams=3", "--peer", f"{peer} torch f32"]
+    done = run(str(FOLDER / "language_model_speed.py"), text[0], *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for row in (
+        rf"ours, training +│ {FIGURE} +│ {FIGURE} to {FIGURE} +│ +│",
+        rf"peer torch f32 +│ 1,250 +│ 1,250 to 1,250 +│ {RANGE}",
+        rf"ours, writing one stream +│ {FIGURE} +│",
+        rf"ours, writing 3 streams +│ {FIGURE} +│",
+        rf"training in float32: \d+ GFLOP an update, \d+ GFLOP/s, \d+% of this machine's {FIGURE}",
+    ):
+        assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+
+
 @pytest.mark.parametrize(
     ("axis", "value", "systems"),
     [("length", "3", ["ours", "stock Keras"]), ("corpus", "300", ["ours"])],

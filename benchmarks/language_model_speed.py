@@ -1,0 +1,171 @@
+"""Speed of a character language model: training beside other programs, and writing text.
+
+    python benchmarks/language_model_speed.py data/anna_karenina/all.txt
+
+Trains 2 x 512 units on windows of 100 x 100 characters, dropout 0.5, gradients clipped to 5, in
+rounds, every shape compiled before the clock starts; then writes text, one stream and many at once,
+with the random weights it has: what is drawn does not change the work. Prints characters a second,
+the median and range of the rounds, and the share of this machine's own product rate that training
+reaches.
+
+`--peer "SCRIPT ARGUMENTS"` runs another program after each round, as `SCRIPT TEXT ARGUMENTS STEPS`
+with `--peer-python`; it must print "... 1,234 characters/s ...".
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import machine
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from seq2seq.config import LanguageModelConfig
+from seq2seq.errors import Seq2SeqError
+from seq2seq.lines import read_text
+from seq2seq.text_corpus import Windows
+from seq2seq.text_tokenizer import make_text_tokenizer
+
+console = Console(width=110, highlight=False)
+
+
+class Trainer:
+    """This project's language model in training."""
+
+    def __init__(self, text: Path, config: LanguageModelConfig) -> None:
+        from seq2seq.runtime import resolve_precision, start_tensorflow
+
+        start_tensorflow("cpu")
+        from seq2seq.generator import LanguageModel
+        from seq2seq.language_model_experiment import WindowBatch
+        from seq2seq.models import build_language_model
+        from seq2seq.objectives import LanguageModelObjective
+        from seq2seq.updates import Updater
+
+        content, training = read_text(text), config.training
+        tokenizer = make_text_tokenizer(config.tokenizer, content)
+        self.precision = resolve_precision(config.precision)
+        self.decoder = build_language_model(
+            config.model, vocabulary=tokenizer.vocabulary_size, precision=self.precision
+        )
+        objective = LanguageModelObjective(self.decoder, rows=training.batch_size)
+        self._updater = Updater(training, objective, seed=1)
+        self._windows = Windows(tokenizer.encode(content), training.batch_size, training.window)
+        self._as_batch: Any = WindowBatch
+        self._step = 0
+        self.model = LanguageModel(config, tokenizer, self.decoder)
+        self.characters = training.batch_size * training.window
+
+    def train(self, steps: int) -> float:
+        """Seconds of so many updates."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            window = self._windows.window(self._step % self._windows.steps)
+            batch = self._as_batch(*window, self._step == 0)
+            (sums,) = self._updater.update([batch], number=self._step, learning_rate=1e-3)
+            float(sums.nll)
+            self._step += 1
+        return time.perf_counter() - started
+
+    def gflop(self) -> float:
+        """GFLOP of the products of one update: forward, and twice that backward."""
+        decoder = self.decoder
+        inputs = [decoder.embedding_size or decoder.vocabulary_size]
+        inputs += [decoder.units] * (len(decoder.stack) - 1)
+        layers = sum(2 * (size + decoder.units) * 4 * decoder.units for size in inputs)
+        output = 2 * decoder.feature_size * decoder.vocabulary_size
+        return 3 * self.characters * (layers + output) / 1e9
+
+    def write(self, *, samples: int, length: int) -> float:
+        """Seconds of writing so many texts at once."""
+        started = time.perf_counter()
+        self.model.generate("The ", length=length, samples=samples, top_k=5)
+        return time.perf_counter() - started
+
+
+def peer_rate(command: Sequence[str]) -> float:
+    """Characters a second that a program prints."""
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"([\d.,]+) characters/s", finished.stdout)
+    if found is None:
+        raise SystemExit(f"{' '.join(command)}: printed no figure\n{finished.stderr[-2000:]}")
+    return float(found[1].replace(",", ""))
+
+
+def main(
+    text: Annotated[Path, typer.Argument(help="Text to train on.")],
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    units: Annotated[int, typer.Option(help="Of each of the two layers.")] = 512,
+    batch_size: Annotated[int, typer.Option(help="Texts side by side.")] = 100,
+    window: Annotated[int, typer.Option(help="Characters of a window.")] = 100,
+    steps: Annotated[int, typer.Option(help="Updates of a round.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Rounds of each.")] = 5,
+    length: Annotated[int, typer.Option(help="Characters of each text that is written.")] = 500,
+    streams: Annotated[int, typer.Option(help="Texts written at once.")] = 256,
+    peer: Annotated[list[str] | None, typer.Option(help="A program to run too.")] = None,
+    peer_python: Annotated[str, typer.Option(help="What runs it.")] = sys.executable,
+) -> None:
+    """Ours, and other programs in turn with it."""
+    console.print(machine.describe())
+    config = LanguageModelConfig.model_validate(
+        {
+            "task": "language-model",
+            "precision": precision,
+            "data": {"text": str(text)},
+            "model": {"embedding_size": 0, "units": units, "layers": 2, "dropout": 0.5},
+            "training": {"batch_size": batch_size, "window": window},
+        }
+    )
+    trainer = Trainer(text, config)
+    rates: dict[str, list[float]] = {}
+    trainer.train(2)  # compiles
+    for _ in range(rounds):
+        rate = steps * trainer.characters / trainer.train(steps)
+        rates.setdefault("ours, training", []).append(rate)
+        for program in peer or []:
+            script, *arguments = shlex.split(program)
+            command = [peer_python, script, str(text), *arguments, str(steps)]
+            rates.setdefault(Path(script).stem + " " + " ".join(arguments), []).append(
+                peer_rate(command)
+            )
+    for samples, name in ((1, "one stream"), (streams, f"{streams} streams")):
+        trainer.write(samples=samples, length=length)  # compiles
+        for _ in range(rounds):
+            rate = samples * length / trainer.write(samples=samples, length=length)
+            rates.setdefault(f"ours, writing {name}", []).append(rate)
+    _print_rates(rates)
+    product_rate = machine.product_rate(trainer.precision)
+    reached = median(rates["ours, training"]) * trainer.gflop() / trainer.characters
+    console.print(
+        f"training in {trainer.precision}: {trainer.gflop():.0f} GFLOP an update, {reached:.0f} "
+        f"GFLOP/s, {reached / product_rate:.0%} of this machine's {product_rate:.0f}"
+    )
+
+
+def _print_rates(rates: dict[str, list[float]]) -> None:
+    table = Table("", "characters/s", "lowest to highest", "ours is faster by")
+    ours = rates["ours, training"]
+    for name, values in rates.items():
+        ratios = [mine / other for mine, other in zip(ours, values, strict=False)]
+        is_peer = not name.startswith("ours")
+        table.add_row(
+            name,
+            f"{median(values):,.0f}",
+            f"{min(values):,.0f} to {max(values):,.0f}",
+            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if is_peer else "",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except Seq2SeqError as err:
+        sys.exit(f"error: {err}")
