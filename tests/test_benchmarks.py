@@ -1,11 +1,13 @@
 """The benchmarks run, on tiny sizes, and print what they promise; figures are not looked at."""
 
+# ruff: noqa: F811 (fixtures are imported)
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from model_fixtures import SENTENCES, model_folder  # noqa: F401
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
@@ -101,6 +103,15 @@ def test_decoding_speed_prints_ratios_and_parts(text: list[str], tmp_path: Path)
         ),
     ):
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+
+
+def test_batch_invariance_counts_sentences(model_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("\n".join(SENTENCES[:3]), encoding="utf-8")
+    done = run(str(FOLDER / "batch_invariance.py"), str(model_folder), str(source))
+    assert done.returncode == 0, done.stderr
+    for way in ("64 +│ file +│ 2", "64 +│ shuffled +│ 2", "7 +│ shuffled +│ 1", "1 +│ file +│ 1"):
+        assert re.search(rf"{way} +│ 3 of 3 +│ [\d.e+-]+", done.stdout), done.stdout
 
 
 def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_path: Path) -> None:
