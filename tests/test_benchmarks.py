@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from model_fixtures import SENTENCES, model_folder  # noqa: F401
+from rich.console import Console
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
@@ -105,13 +106,23 @@ def test_decoding_speed_prints_ratios_and_parts(text: list[str], tmp_path: Path)
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
 
 
-def test_batch_invariance_counts_sentences(model_folder: Path, tmp_path: Path) -> None:
+def test_batch_invariance_counts_sentences(
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     source = tmp_path / "source"
     source.write_text("\n".join(SENTENCES[:3]), encoding="utf-8")
-    done = run(str(FOLDER / "batch_invariance.py"), str(model_folder), str(source))
-    assert done.returncode == 0, done.stderr
-    for way in ("64 +│ file +│ 2", "64 +│ shuffled +│ 2", "7 +│ shuffled +│ 1", "1 +│ file +│ 1"):
-        assert re.search(rf"{way} +│ 3 of 3 +│ [\d.e+-]+", done.stdout), done.stdout
+    monkeypatch.syspath_prepend(FOLDER)
+    import batch_invariance as benchmark
+
+    monkeypatch.setattr(benchmark, "WAYS", [benchmark.WAYS[0], benchmark.WAYS[4]])
+    monkeypatch.setattr(benchmark, "console", Console(width=110, highlight=False))
+    benchmark.main(model_folder, source, sentences=3, beam_size=2, precision="float32")
+    table = capsys.readouterr().out
+    for way in ("64 +│ file +│ 2", "7 +│ shuffled +│ 1"):
+        assert re.search(rf"{way} +│ 3 of 3 +│ [\d.e+-]+", table), table
 
 
 def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_path: Path) -> None:
