@@ -51,7 +51,8 @@ class LanguageModelExperiment:
         """
         self.config = config
         self._parts = split_text(config.data)
-        self.validates = bool(self._parts.validation)
+        self._validation_characters = len(self._parts.validation)
+        self.validates = self._validation_characters > 0
 
     def prepare(self, folder: Path) -> list[str]:
         """Writes `tokenizer/` and `encoded/`."""
@@ -61,6 +62,7 @@ class LanguageModelExperiment:
             make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
         self._tokenizer = load_text_tokenizer(path)
         counts = encode_text(self._parts, self._tokenizer, folder / ENCODED)
+        del self._parts  # the text itself is not needed any more, and may be large
         told = f"{counts.training.symbols:,} symbols, {self._tokenizer.vocabulary_size:,} different"
         told += f"; validation {counts.validation.symbols:,}, test {counts.test.symbols:,}"
         parts = {"validation": counts.validation, "test": counts.test}
@@ -111,7 +113,7 @@ class LanguageModelExperiment:
     def validate(self) -> Validation:
         """Loss, perplexity and bits per character of the validation text; a text drawn."""
         self._model.take_up_weights()
-        score = self._model.score_ids(self._ids.validation, characters=len(self._parts.validation))
+        score = self._model.score_ids(self._ids.validation, characters=self._validation_characters)
         scores = {
             "loss": score.loss,
             "perplexity": score.perplexity,
