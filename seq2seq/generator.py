@@ -131,14 +131,16 @@ class LanguageModel:
 
         start_tensorflow(device)
         from seq2seq.checkpoint import load_best_weights
+        from seq2seq.layers import values_follow
         from seq2seq.models import build_language_model
 
         weights = load_best_weights(folder)
-        decoder = build_language_model(
-            config.model,
-            vocabulary=tokenizer.vocabulary_size,
-            precision=resolve_precision(precision or config.precision),
-        )
+        with values_follow():
+            decoder = build_language_model(
+                config.model,
+                vocabulary=tokenizer.vocabulary_size,
+                precision=resolve_precision(precision or config.precision),
+            )
         decoder.load(weights)
         return cls(config, tokenizer, decoder)
 

@@ -1,13 +1,30 @@
 """A Keras layer that casts only where its code says so, and seeds for its parts."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import numpy as np
 
 from seq2seq.errors import ModelError
+
+_values_follow: ContextVar[bool] = ContextVar("_values_follow", default=False)
+
+
+@contextmanager
+def values_follow() -> Iterator[None]:
+    """Layers built within it have zero weights: for those whose weights are loaded at once.
+
+    Random orthogonal matrices take longer to make than all weights to read.
+    """
+    token = _values_follow.set(True)
+    try:
+        yield
+    finally:
+        _values_follow.reset(token)
 
 
 class ExplicitLayer(keras.layers.Layer):
@@ -22,6 +39,8 @@ class ExplicitLayer(keras.layers.Layer):
 
     def add_weight(self, **kwargs: Any) -> keras.Variable:
         """A float32 weight that reads as float32 in every scope; arguments as in Keras."""
+        if _values_follow.get():
+            kwargs["initializer"] = "zeros"
         return super().add_weight(autocast=False, **kwargs)
 
     def named_weights(self) -> dict[str, keras.Variable]:

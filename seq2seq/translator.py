@@ -509,16 +509,18 @@ def _loaded(
 ) -> "TranslationModel":
     """The model of a folder with its best weights."""
     from seq2seq.checkpoint import load_best_weights  # heavy, like models
+    from seq2seq.layers import values_follow
     from seq2seq.models import build_model
     from seq2seq.runtime import resolve_precision
 
     weights = load_best_weights(folder)
-    model = build_model(
-        config.model,
-        source_vocabulary=tokenizers.source.vocabulary_size,
-        target_vocabulary=tokenizers.target.vocabulary_size,
-        precision=resolve_precision(precision),
-    )
+    with values_follow():
+        model = build_model(
+            config.model,
+            source_vocabulary=tokenizers.source.vocabulary_size,
+            target_vocabulary=tokenizers.target.vocabulary_size,
+            precision=resolve_precision(precision),
+        )
     model.load(weights)
     return model
 

@@ -1,0 +1,35 @@
+import threading
+
+import numpy as np
+
+from seq2seq.decoder import Decoder
+from seq2seq.layers import sub_seed, values_follow
+
+
+def new_decoder() -> Decoder:
+    decoder = Decoder(9, units=5, embedding_size=4, attention="luong", memory_size=3, seed=2)
+    decoder.build()
+    return decoder
+
+
+def test_weights_whose_values_follow_are_not_made_at_random() -> None:
+    with values_follow():
+        decoder = new_decoder()
+        other: list[Decoder] = []
+        thread = threading.Thread(target=lambda: other.append(new_decoder()))
+        thread.start()
+        thread.join()
+    assert not any(weight.numpy().any() for weight in decoder.trainable_weights)
+    expected = {name: each.numpy() for name, each in new_decoder().named_weights().items()}
+    assert sum(bool(array.any()) for array in expected.values()) >= 5  # afterwards they are again
+    for name, weight in other[0].named_weights().items():  # and in other threads all along
+        np.testing.assert_array_equal(weight.numpy(), expected[name])
+    decoder.load(expected)
+    for name, weight in decoder.named_weights().items():
+        np.testing.assert_array_equal(weight.numpy(), expected[name])
+
+
+def test_parts_have_seeds_of_their_own() -> None:
+    seeds = [sub_seed(seed, name) for seed in (1, 2) for name in ("kernel", "bias")]
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 1 << 31 for seed in seeds)
