@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
+from results import console
 from rich.table import Table
-
-console = Console(width=110, highlight=False)
 
 _ONE_RUN = """
 import json, sys

@@ -15,19 +15,17 @@ must print lines such as "NAME beam 5: ... 1,234 tokens/s". WORKLOAD is a folder
 test_2016_flickr.sp.en, the same sentences as pieces.
 """
 
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import machine
 import typer
-from rich.console import Console
+from results import Part, console, figures_of, number, print_parts, ratios
 from rich.table import Table
 from workload import MODEL
 
@@ -38,17 +36,8 @@ from seq2seq.search_options import search_options
 from seq2seq.tokenizer import TokenizerPair, train_tokenizer
 from seq2seq.translator import Translator
 
-console = Console(width=110, highlight=False)
-
 _ROUNDS_OF_PARTS = 9
-
-
-class Part(NamedTuple):
-    """Milliseconds of one part of a batch, and the GFLOP of its matrix products."""
-
-    name: str
-    milliseconds: float
-    gflop: float
+_PEER_FIGURE = r"^(.+) beam (\d+): .*?([\d.,]+) tokens/s"  # its name, beam size, rate
 
 
 def random_translator(
@@ -209,15 +198,6 @@ def _milliseconds(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: median(values[1:]) for name, values in times.items()}
 
 
-def peer_rates(command: Sequence[str]) -> dict[tuple[str, int], float]:
-    """Tokens a second that a program prints, by its name for them and beam size."""
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.findall(r"^(.+) beam (\d+): .*?([\d.,]+) tokens/s", finished.stdout, re.MULTILINE)
-    if not found:
-        raise SystemExit(f"{' '.join(command)}: printed no figure\n{finished.stderr[-2000:]}")
-    return {(name, int(beam)): float(rate.replace(",", "")) for name, beam, rate in found}
-
-
 def main(
     training_text: Annotated[Path, typer.Argument(help="Text to train the tokenizer on.")],
     source: Annotated[Path, typer.Argument(help="Text to translate, one sentence a line.")],
@@ -244,7 +224,7 @@ def main(
     rates: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_pieces(tokenizers, texts, Path(folder))
-        for number in range(rounds + 1):
+        for round_number in range(rounds + 1):
             for beam_size in beams:
                 started = time.perf_counter()
                 translator.translate(
@@ -254,11 +234,12 @@ def main(
                     max_length=length,
                 )
                 rate = len(texts) * length / (time.perf_counter() - started)
-                if number:  # the first round compiles
+                if round_number:  # the first round compiles
                     rates.setdefault(("ours", beam_size), []).append(rate)
-            for script in (peer or []) if number else []:
-                for key, rate in peer_rates([peer_python, str(script), folder]).items():
-                    rates.setdefault(key, []).append(rate)
+            for script in (peer or []) if round_number else []:
+                found = figures_of([peer_python, str(script), folder], _PEER_FIGURE)
+                for name, beam_size, rate in found:
+                    rates.setdefault((name, int(beam_size)), []).append(number(rate))
     _print_rates(rates, length)
     chosen = translator._models[0].compute_dtype
     limit = machine.product_rate(chosen)
@@ -266,33 +247,21 @@ def main(
         batch_size = search_options(translator.config.decoding, beam_size=beam_size).batch_size
         batch = middle(texts, batch_size, tokenizers)
         parts = measure_parts(translator, batch, beam_size=beam_size, length=length)
-        _print_parts(f"{len(batch)} sentences, beam {beam_size}, {chosen}", limit, parts)
+        print_parts(f"{len(batch)} sentences, beam {beam_size}, {chosen}", limit, parts)
 
 
 def _print_rates(rates: dict[tuple[str, int], list[float]], length: int) -> None:
     table = Table("", "beam", "tokens/s", "lowest to highest", "sentences/s", "ours is faster by")
     for (name, beam_size), values in sorted(rates.items(), key=lambda item: (item[0][1], item[0])):
         ours = rates.get(("ours", beam_size), [])
-        ratios = [mine / other for mine, other in zip(ours, values, strict=False)]
         table.add_row(
             name,
             str(beam_size),
             f"{median(values):,.0f}",
             f"{min(values):,.0f} to {max(values):,.0f}",
             f"{median(values) / length:,.0f}",
-            ""
-            if name == "ours" or not ratios
-            else f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            "" if name == "ours" or not ours else ratios(ours, values),
         )
-    console.print(table)
-
-
-def _print_parts(title: str, rate: float, parts: Sequence[Part]) -> None:
-    table = Table(title, "ms", "GFLOP", "GFLOP/s", f"of {rate:,.0f} GFLOP/s")
-    for name, milliseconds, gflop in parts:
-        speed = gflop / milliseconds * 1e3
-        work = [f"{gflop:.1f}", f"{speed:,.0f}", f"{speed / rate:.0%}"] if gflop else []
-        table.add_row(name, f"{milliseconds:.1f}", *work)
     console.print(table)
 
 

@@ -12,19 +12,16 @@ reaches.
 with `--peer-python`; it must print "... 1,234 characters/s ...".
 """
 
-import re
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import machine
 import typer
-from rich.console import Console
+from results import console, figures_of, number, ratios
 from rich.table import Table
 
 from seq2seq.config import LanguageModelConfig
@@ -33,7 +30,7 @@ from seq2seq.lines import read_text
 from seq2seq.text_corpus import Windows
 from seq2seq.text_tokenizer import make_text_tokenizer
 
-console = Console(width=110, highlight=False)
+_PEER_FIGURE = r"([\d.,]+) characters/s"
 
 
 class Trainer:
@@ -90,15 +87,6 @@ class Trainer:
         return time.perf_counter() - started
 
 
-def peer_rate(command: Sequence[str]) -> float:
-    """Characters a second that a program prints."""
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"([\d.,]+) characters/s", finished.stdout)
-    if found is None:
-        raise SystemExit(f"{' '.join(command)}: printed no figure\n{finished.stderr[-2000:]}")
-    return float(found[1].replace(",", ""))
-
-
 def main(
     text: Annotated[Path, typer.Argument(help="Text to train on.")],
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -133,7 +121,7 @@ def main(
             script, *arguments = shlex.split(program)
             command = [peer_python, script, str(text), *arguments, str(steps)]
             rates.setdefault(Path(script).stem + " " + " ".join(arguments), []).append(
-                peer_rate(command)
+                number(figures_of(command, _PEER_FIGURE)[0])
             )
     for samples, name in ((1, "one stream"), (streams, f"{streams} streams")):
         trainer.write(samples=samples, length=length)  # compiles
@@ -153,13 +141,11 @@ def _print_rates(rates: dict[str, list[float]]) -> None:
     table = Table("", "characters/s", "lowest to highest", "ours is faster by")
     ours = rates["ours, training"]
     for name, values in rates.items():
-        ratios = [mine / other for mine, other in zip(ours, values, strict=False)]
-        is_peer = not name.startswith("ours")
         table.add_row(
             name,
             f"{median(values):,.0f}",
             f"{min(values):,.0f} to {max(values):,.0f}",
-            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if is_peer else "",
+            "" if name.startswith("ours") else ratios(ours, values),
         )
     console.print(table)
 

@@ -3,24 +3,17 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from results import Part
 from workload import Workload
 
 from seq2seq.batches import Batch, BatchPlan, batches_from
 from seq2seq.decoder import real_tokens
 from seq2seq.loss import cross_entropy
 from seq2seq.models import TranslationModel
-
-
-class Part(NamedTuple):
-    """Milliseconds of one part of an update, and the GFLOP of its matrix products."""
-
-    name: str
-    milliseconds: float
-    gflop: float
 
 
 def measure_parts(

@@ -15,12 +15,10 @@ train.sp.{en,de}, the same text as pieces.
 
 import itertools
 import multiprocessing
-import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -28,14 +26,14 @@ from typing import Annotated, Any
 
 import machine
 import typer
-from rich.console import Console
+from results import Part, console, figures_of, number, print_parts, ratios
 from rich.table import Table
 from workload import MODEL, TRAINING, Workload, real_workload
 
 from seq2seq.config import ModelConfig
 from seq2seq.errors import Seq2SeqError
 
-console = Console(width=110, highlight=False)
+_PEER_FIGURE = r"([\d.,]+) target tokens/s"
 
 
 def run_ours(
@@ -45,7 +43,7 @@ def run_ours(
     from seq2seq.runtime import resolve_precision, start_tensorflow
 
     start_tensorflow("cpu")
-    from parts import Part, measure_parts, waiting_for_input
+    from parts import measure_parts, waiting_for_input
 
     from seq2seq.models import build_model
     from seq2seq.objectives import TranslationObjective
@@ -137,15 +135,6 @@ class Worker:
         self._process.join()
 
 
-def peer_rate(command: Sequence[str]) -> float:
-    """Target tokens a second that a program prints."""
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"([\d.,]+) target tokens/s", finished.stdout)
-    if found is None:
-        raise SystemExit(f"{' '.join(command)}: printed no figure\n{finished.stderr[-2000:]}")
-    return float(found[1].replace(",", ""))
-
-
 def main(
     source: Annotated[Path, typer.Argument(help="Text, one sentence a line.")],
     target: Annotated[Path, typer.Argument(help="Its translations.")],
@@ -177,44 +166,36 @@ def main(
             f"stock Keras {keras_precision}": Worker(run_keras, work, config, keras_precision),
         }
         rates: dict[str, list[float]] = {name: [] for name in workers}
-        for number in range(rounds + 1):
+        for round_number in range(rounds + 1):
             for name, worker in workers.items():
                 rate = work.target_tokens / worker.ask("train")
-                if number:  # the first round compiles
+                if round_number:  # the first round compiles
                     rates[name].append(rate)
-            for script in (peer or []) if number else []:
+            for script in (peer or []) if round_number else []:
                 command = [peer_python, str(script), folder, peer_precision, str(steps)]
-                rates.setdefault(f"{script.stem} {peer_precision}", []).append(peer_rate(command))
+                rates.setdefault(f"{script.stem} {peer_precision}", []).append(
+                    number(figures_of(command, _PEER_FIGURE)[0])
+                )
         memory = {name: worker.ask("memory") for name, worker in workers.items()}
         parts = workers["ours"].ask("parts")
         for worker in workers.values():
             worker.stop()
     _print_rates(rates, memory)
-    _print_parts(*parts)
+    precision, product_rate, measured = parts
+    named = [Part(*part) for part in measured]
+    print_parts(f"one update, {precision}", product_rate, named)
 
 
 def _print_rates(rates: dict[str, list[float]], memory: dict[str, float]) -> None:
     table = Table("", "target tokens/s", "lowest to highest", "ours is faster by", "peak memory")
     for name, values in rates.items():
-        ratios = [ours / other for ours, other in zip(rates["ours"], values, strict=True)]
         table.add_row(
             name,
             f"{median(values):,.0f}",
             f"{min(values):,.0f} to {max(values):,.0f}",
-            ""
-            if name == "ours"
-            else f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            "" if name == "ours" else ratios(rates["ours"], values),
             f"{memory[name]:,.0f} MB" if name in memory else "",
         )
-    console.print(table)
-
-
-def _print_parts(precision: str, rate: float, parts: Sequence[Any]) -> None:
-    table = Table(f"one update, {precision}", "ms", "GFLOP", "GFLOP/s", f"of {rate:,.0f} GFLOP/s")
-    for name, milliseconds, gflop in parts:
-        speed = gflop / milliseconds * 1e3
-        work = [f"{gflop:.1f}", f"{speed:,.0f}", f"{speed / rate:.0%}"] if gflop else []
-        table.add_row(name, f"{milliseconds:.1f}", *work)
     console.print(table)
 
 

@@ -6,6 +6,7 @@ score as many lines as the shorter side has and say nothing.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
 _OPTIONAL_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 # Share of lines that end in " ." from which a text counts as tokenised: some plain text has a few.
 _TOKENISED_SHARE = 0.1
+_GREATEST_LOSS = 700.0  # exp of little more is infinite, which JSON has no number for
 
 
 @dataclass(frozen=True)
@@ -215,3 +217,8 @@ def _warnings(hypotheses: Sequence[str], *, name: str) -> tuple[str, ...]:
 
 def _has_subword_marks(line: str) -> bool:
     return "\u2581" in line or "@@ " in line or line.endswith("@@")
+
+
+def perplexity(loss: float) -> float:
+    """exp of a mean negative log-probability in nats, or of 700 where that would be too large."""
+    return math.exp(min(loss, _GREATEST_LOSS))

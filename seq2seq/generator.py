@@ -39,7 +39,6 @@ _DRAWN_AT_A_TIME = 64
 _STREAMED_AT_A_TIME = 8
 _REPLACEMENT = "\ufffd"
 _LONGEST_CHARACTER = 4  # bytes, each of which may be a piece
-_GREATEST_LOSS = 700.0  # exp of little more is infinite, which JSON has no number for
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ class TextScore:
     @property
     def perplexity(self) -> float:
         """exp of the loss, or of 700 where that would be too large for a float."""
-        return math.exp(min(self.loss, _GREATEST_LOSS))
+        from seq2seq.evaluation import perplexity  # slow to import
+
+        return perplexity(self.loss)
 
     @property
     def bits_per_character(self) -> float:
@@ -178,7 +179,7 @@ class LanguageModel:
         """
         check_whole_number("samples", samples, at_least=1)
         length, sampling = self._options(length, temperature, top_k, top_p, seed)
-        parts = [ids for ids, _ in self._drawn(prime, length, sampling, samples, _DRAWN_AT_A_TIME)]
+        parts = list(self._drawn(prime, length, sampling, samples, _DRAWN_AT_A_TIME))
         return [self.tokenizer.decode(row) for row in np.concatenate(parts, axis=1)]
 
     def stream(
@@ -271,8 +272,8 @@ class LanguageModel:
 
     def _drawn(
         self, prime: str, length: int, sampling: Sampling, samples: int, at_a_time: int
-    ) -> Iterator[tuple[np.ndarray, "Start"]]:
-        """Ids `[samples, up to at_a_time]` until there are `length`, and where each part ends."""
+    ) -> Iterator[np.ndarray]:
+        """Ids `[samples, up to at_a_time]` until there are `length`."""
         start, position = self._begun(prime, samples), 0
         while position < length:
             part = min(at_a_time, length - position)
@@ -291,7 +292,7 @@ class LanguageModel:
                     "the model's output is not a number; its weights are damaged"
                 )
             position += part
-            yield ids, start
+            yield ids
 
     def _begun(self, prime: str, samples: int) -> "Start":
         from seq2seq.search import Start
@@ -305,7 +306,7 @@ class LanguageModel:
 
     def _streamed(self, prime: str, length: int, sampling: Sampling) -> Iterator[str]:
         waiting: list[int] = []  # the bytes of a character that is not whole yet
-        for ids, _ in self._drawn(prime, length, sampling, 1, _STREAMED_AT_A_TIME):
+        for ids in self._drawn(prime, length, sampling, 1, _STREAMED_AT_A_TIME):
             waiting += ids[0].tolist()
             text = self.tokenizer.decode(waiting)
             whole = len(waiting)

@@ -120,15 +120,8 @@ def opened_output(path: Path | None) -> Iterator[LineOutput]:
         with opened(path, "wb", name=str(path)) as stream:
             yield LineOutput(stream, str(path))
     else:
-        check_new(path)
-        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-        try:
-            with opened(temporary, "xb", name=str(path)) as stream:
-                yield LineOutput(stream, str(path))
-            _publish(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with _new_file(path) as stream:
+            yield LineOutput(stream, str(path))
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -138,14 +131,23 @@ def write_new(path: Path, content: bytes) -> None:
         UsageError: `path` exists already.
         StorageError: It cannot be written.
     """
+    with _new_file(path) as stream:
+        try:
+            stream.write(content)
+            stream.flush()
+        except OSError as err:
+            raise unwritable(str(path), err) from err
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path`, which takes its name if the block ends well and is deleted if not."""
     check_new(path)
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         with opened(temporary, "xb", name=str(path)) as stream:
-            stream.write(content)
+            yield stream
         _publish(temporary, path)
-    except OSError as err:
-        raise unwritable(str(path), err) from err
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

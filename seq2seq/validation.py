@@ -1,6 +1,5 @@
 """Validation while training: loss under teacher forcing, and BLEU of real translations."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,11 @@ import tensorflow as tf
 from seq2seq.batches import BatchPlan, make_batch
 from seq2seq.config import Config
 from seq2seq.corpus import Pair
-from seq2seq.evaluation import Score, bleu
+from seq2seq.evaluation import Score, bleu, perplexity
 from seq2seq.models import TranslationModel
 from seq2seq.objectives import IDS, LENGTHS
 from seq2seq.tokenizer import Tokenizer, TokenizerPair
 from seq2seq.translator import Translator
-
-_GREATEST_LOSS = 700.0  # exp of little more is infinite, which JSON has no number for
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Validated:
     @property
     def perplexity(self) -> float:
         """exp of the loss, or of 700 where that would be too large for a float."""
-        return math.exp(min(self.loss, _GREATEST_LOSS))
+        return perplexity(self.loss)
 
     @property
     def scores(self) -> dict[str, Any]:
