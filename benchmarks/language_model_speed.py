@@ -66,7 +66,7 @@ class Trainer:
         for _ in range(steps):
             window = self._windows.window(self._step % self._windows.steps)
             batch = self._as_batch(*window, self._step == 0)
-            (sums,) = self._updater.update([batch], number=self._step, learning_rate=1e-3)
+            sums = self._updater.update([batch], number=self._step, learning_rate=1e-3)
             float(sums.nll)
             self._step += 1
         return time.perf_counter() - started

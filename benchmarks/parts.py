@@ -1,5 +1,6 @@
 """Where the time of an update goes: each part alone, forward and backward, on the same shapes."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -73,7 +74,7 @@ def waiting_for_input(work: Workload, update: Callable[[Batch], object]) -> floa
     )
     plan = BatchPlan(corpus.source_lengths, corpus.target_lengths, batch_tokens=tokens, seed=1)
     waited, updates = 0.0, min(plan.steps_per_epoch, 2 * len(work.batches))
-    with batches_from(corpus, plan, epoch=0, step=0, source_pad_id=0, target_pad_id=0) as batches:
+    with batches_from(corpus, plan, itertools.count(), source_pad_id=0, target_pad_id=0) as batches:
         for _ in range(updates):
             asked = time.perf_counter()
             batch = next(batches).batch

@@ -128,7 +128,7 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
     updater = Updater(config.training, objective, seed=1)
     tokens, waited, compiled = 0, 0.0, set()
     with batches_from(
-        corpus, plan, epoch=0, step=0, source_pad_id=pad_id, target_pad_id=pad_id
+        corpus, plan, itertools.count(), source_pad_id=pad_id, target_pad_id=pad_id
     ) as batches:
         compiling = 0.0
         started = time.perf_counter()
@@ -137,7 +137,7 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
             batch = next(batches).batch
             got = time.perf_counter()
             waited += got - asked
-            float(updater.update([batch], number=number, learning_rate=1e-3)[0].nll)
+            float(updater.update([batch], number=number, learning_rate=1e-3).nll)
             if batch.source.shape[0] not in compiled:  # a new shape: not what is measured
                 compiled.add(batch.source.shape[0])
                 compiling += time.perf_counter() - got

@@ -64,7 +64,7 @@ def run_ours(
 
     def update(batch: Any) -> float:
         sums = updater.update([batch], number=next(numbers), learning_rate=TRAINING.learning_rate)
-        return float(sums[0].nll)
+        return float(sums.nll)
 
     def parts() -> Any:
         chosen = resolve_precision(precision)  # type: ignore[arg-type]

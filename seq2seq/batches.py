@@ -2,7 +2,7 @@
 
 A `BatchPlan` sorts pairs of like lengths together, cuts them into batches by a budget of tokens,
 and deals them anew every epoch; `make_batch` pads the rows of one batch; `batches_from` delivers
-batches from any step on, made ahead by a thread.
+batches of any numbers, made ahead by a thread.
 
     lengths --BatchPlan--> rows of (epoch, step) --make_batch--> Batch --batches_from--> training
 
@@ -224,45 +224,43 @@ def make_batch(
 def batches_from(
     corpus: PairIds,
     plan: BatchPlan,
+    numbers: Iterable[int],
     *,
-    epoch: int,
-    step: int,
     source_pad_id: int,
     target_pad_id: int,
     read_ahead: int = 4,
 ) -> "ReadAhead[NumberedBatch]":
-    """All batches from a step on, epoch after epoch without end, made ahead by a thread.
+    """The batches of some numbers, made ahead by a thread.
 
-        with batches_from(corpus, plan, epoch=3, step=17, ...) as batches:
+    Batches are numbered from 0, epoch after epoch without end; `itertools.count(n)` are all from
+    the `n`-th on.
+
+        with batches_from(corpus, plan, itertools.count(17), ...) as batches:
             for epoch, step, batch in batches:
 
     Args:
         corpus: Where the pairs are.
         plan: Made of the lengths of `corpus`.
-        epoch: Epoch of the first batch.
-        step: Step of the first batch within its epoch.
+        numbers: Of the batches wanted; 0 or more.
         source_pad_id: Fills the sources.
         target_pad_id: Fills the targets.
         read_ahead: Batches that are made before they are asked for, at most.
 
     Raises:
-        UsageError: There is no such epoch or step, or `read_ahead` is below 1.
+        UsageError: `read_ahead` is below 1.
     """
-    plan.shape(epoch, step)  # a wrong place is an error here, not later in the thread
 
     def numbered() -> Iterator[NumberedBatch]:
-        first = step
-        for current in itertools.count(epoch):
-            for number in range(first, plan.steps_per_epoch):
-                batch = make_batch(
-                    corpus,
-                    plan.rows(current, number),
-                    plan.shape(current, number),
-                    source_pad_id=source_pad_id,
-                    target_pad_id=target_pad_id,
-                )
-                yield NumberedBatch(current, number, batch)
-            first = 0
+        for number in numbers:
+            place = divmod(number, plan.steps_per_epoch)
+            batch = make_batch(
+                corpus,
+                plan.rows(*place),
+                plan.shape(*place),
+                source_pad_id=source_pad_id,
+                target_pad_id=target_pad_id,
+            )
+            yield NumberedBatch(*place, batch)
 
     return ReadAhead(numbered(), read_ahead)
 

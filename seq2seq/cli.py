@@ -93,6 +93,17 @@ def train(
         bool, typer.Option("--overwrite", help="Delete the model in the folder first.")
     ] = False,
     device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="All processes that train together, the one that writes the model first.",
+            show_default="TF_CONFIG, else this process alone",
+        ),
+    ] = None,
+    worker_index: Annotated[
+        int | None, typer.Option(metavar="I", help="Which of --workers this one is, from 0.")
+    ] = None,
 ) -> None:
     """Train a translator or a language model on raw text, all that it needs in one folder."""
     if resume and overwrite:
@@ -100,13 +111,14 @@ def train(
     checked = load_config(config, overrides or ())
     folder = output or Path("runs") / config.stem
 
-    from seq2seq.runtime import start_tensorflow
+    from seq2seq.runtime import place_of, start_tensorflow
 
+    place = place_of(workers, worker_index, os.environ.get("TF_CONFIG"))
     start_tensorflow(device)
 
     from seq2seq.training import train as train_model  # heavy
 
-    result = train_model(checked, folder, resume=resume, overwrite=overwrite)
+    result = train_model(checked, folder, resume=resume, overwrite=overwrite, place=place)
     say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result)}")
 
 

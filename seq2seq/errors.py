@@ -48,6 +48,12 @@ class LockedError(Seq2SeqError):
     exit_code = 7
 
 
+class WorkerLostError(Seq2SeqError):
+    """Training of several processes of which one is gone."""
+
+    exit_code = 5
+
+
 class Interrupted(Seq2SeqError):
     """Work that a signal ended in good order; `exit_code` is 128 plus the signal's number."""
 

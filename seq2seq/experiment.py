@@ -1,6 +1,6 @@
 """What the training loop must know of a task; there is one class for each task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,6 +9,7 @@ import numpy as np
 
 from seq2seq.config import AnyConfig
 from seq2seq.updates import Updater
+from seq2seq.workers import Workers
 
 ENCODED = "encoded"
 """Folder of encoded text in a model folder."""
@@ -69,8 +70,8 @@ class Experiment(Protocol):
         """Writes tokenizer and encoded text, or takes those of the run to resume; what to tell."""
         ...
 
-    def build(self, folder: Path) -> None:
-        """Makes the model, its weights a function of the seed."""
+    def build(self, folder: Path, workers: Workers) -> None:
+        """Makes the model, its weights a function of the seed, trained by `workers`."""
         ...
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -81,8 +82,8 @@ class Experiment(Protocol):
         """Sets the weights."""
         ...
 
-    def batches(self, *, epoch: int, step: int) -> AbstractContextManager[Iterator[Numbered]]:
-        """All batches from a step of an epoch on, epoch after epoch without end."""
+    def batches(self, numbers: Iterable[int]) -> AbstractContextManager[Iterator[Numbered]]:
+        """The batches of some numbers, counted from 0, epoch after epoch without end."""
         ...
 
     def validate(self) -> Validation:

@@ -1,6 +1,6 @@
 """Training a language model: windows of one text that follow on, validation by loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from seq2seq.text_corpus import PartCounts, TextIds, Windows, encode_text, split
 from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
 from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import Updater
+from seq2seq.workers import Workers
 
 
 class WindowBatch(NamedTuple):
@@ -68,7 +69,7 @@ class LanguageModelExperiment:
         parts = {"validation": counts.validation, "test": counts.test}
         return [told, *(_warning(name, part) for name, part in parts.items() if part.unknown)]
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder: Path, workers: Workers) -> None:
         """Makes model and updater, and opens the encoded text."""
         config, training = self.config, self.config.training
         self._decoder = build_language_model(
@@ -80,7 +81,7 @@ class LanguageModelExperiment:
         objective = LanguageModelObjective(
             self._decoder, rows=training.batch_size, label_smoothing=training.label_smoothing
         )
-        self.updater = Updater(training, objective, seed=config.seed)
+        self.updater = Updater(training, objective, seed=config.seed, workers=workers)
         self._model = LanguageModel(config, self._tokenizer, self._decoder)
         self._ids = TextIds.open(folder / ENCODED)
         self._windows = Windows(self._ids.training, training.batch_size, training.window)
@@ -95,18 +96,15 @@ class LanguageModelExperiment:
         self._decoder.load(weights)
 
     @contextmanager
-    def batches(self, *, epoch: int, step: int) -> Iterator[Iterator[Numbered]]:
-        """The windows from a step of an epoch on, epoch after epoch without end."""
+    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:
+        """The windows of some numbers, counted from 0, epoch after epoch without end."""
 
         def numbered() -> Iterator[Numbered]:
-            at_epoch, at_step = epoch, step
-            while True:
-                inputs, targets = self._windows.window(at_step)
-                where = f"window {at_step + 1} of {self._windows.steps} of epoch {at_epoch + 1}"
-                yield Numbered(at_epoch, WindowBatch(inputs, targets, at_step == 0), where)
-                at_step += 1
-                if at_step == self._windows.steps:
-                    at_epoch, at_step = at_epoch + 1, 0
+            for number in numbers:
+                epoch, step = divmod(number, self._windows.steps)
+                inputs, targets = self._windows.window(step)
+                where = f"window {step + 1} of {self._windows.steps} of epoch {epoch + 1}"
+                yield Numbered(epoch, WindowBatch(inputs, targets, step == 0), where)
 
         yield numbered()
 

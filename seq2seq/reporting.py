@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seq2seq.checkpoint import write_whole
+from seq2seq.console import say
 from seq2seq.errors import StorageError
 
 METRICS_FILE = "metrics.jsonl"
@@ -107,6 +108,31 @@ class Reporter:
                 if isinstance(value, float):
                     tf.summary.scalar(f"{name}/{record['split']}", value)
         self._writer.flush()
+
+
+class Onlooker:
+    """The reporter of a worker that is not the chief: shows its notes, records nothing."""
+
+    def __init__(self, folder: Path, *, total_steps: int, first_step: int = 0) -> None:
+        """Arguments as for `Reporter`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Shows one line."""
+        say(text)
+
+    def training(self, record: Mapping[str, Any]) -> None:
+        """Nothing: the chief records the updates of all."""
+
+    def validation(
+        self, record: Mapping[str, Any], samples: Sequence[Mapping[str, str]], note: str
+    ) -> None:
+        """Nothing: the chief validates."""
 
 
 def _keep_records(path: Path, last_step: int) -> None:

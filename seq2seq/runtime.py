@@ -1,12 +1,13 @@
 """TensorFlow, started quietly on the device and in the precision asked for."""
 
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from seq2seq.errors import UsageError
 
@@ -29,6 +30,71 @@ _ISAS_WITHOUT_BFLOAT16 = {
 }
 
 
+class Place(NamedTuple):
+    """Which of the processes that train together this one is.
+
+    Attributes:
+        addresses: `host:port` of every process, the chief's first; the same for all.
+        index: Of this one.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+
+def place_of(workers: str | None, index: int | None, tf_config: str | None) -> Place | None:
+    """This process among several, from options or else from TensorFlow's variable.
+
+    Args:
+        workers: `host:port,host:port,...`.
+        index: Of this process among `workers`.
+        tf_config: What the variable `TF_CONFIG` says, JSON: `cluster`, with the addresses of
+            `chief` and `worker`, and `task`, with `type` and `index`.
+
+    Returns:
+        None if there is no other process.
+
+    Raises:
+        UsageError: It cannot be made out.
+    """
+    if workers is None and index is None:
+        return _place_of_tf_config(tf_config) if tf_config else None
+    if workers is None or index is None:
+        raise UsageError("--workers and --worker-index: give both, or none")
+    return _checked_place(workers.split(","), index, "--workers")
+
+
+def _place_of_tf_config(text: str) -> Place | None:
+    try:
+        given = json.loads(text)
+        cluster, task = given["cluster"], given["task"]
+        chiefs, others = list(cluster.get("chief", [])), list(cluster.get("worker", []))
+        index = int(task["index"]) + (0 if task["type"] == "chief" else len(chiefs))
+        if task["type"] not in ("chief", "worker") or set(cluster) - {"chief", "worker"}:
+            raise ValueError("only chief and worker can train")
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise UsageError(
+            f"TF_CONFIG: {type(err).__name__}: {err}; expected "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        ) from err
+    return _checked_place([*chiefs, *others], index, "TF_CONFIG")
+
+
+def _checked_place(addresses: Sequence[str], index: int, where: str) -> Place | None:
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UsageError(f"{where}: got {address!r}, expected host:port")
+    if len(set(addresses)) < len(addresses):
+        raise UsageError(f"{where}: an address is there twice; expected one for each process")
+    if not 0 <= index < len(addresses):
+        raise UsageError(
+            f"{where}: index {index} of {len(addresses)} workers; expected 0 to "
+            f"{len(addresses) - 1}"
+        )
+    return Place(tuple(addresses), index) if len(addresses) > 1 else None
+
+
 def start_tensorflow(device: Device = "auto") -> None:
     """Imports TensorFlow without its start-up noise and chooses the device.
 
@@ -42,7 +108,7 @@ def start_tensorflow(device: Device = "auto") -> None:
     # On processors without AVX-512 TensorFlow leaves oneDNN off. Its products are faster there too,
     # and with it comes the allocator that keeps memory instead of faulting it in at every step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _quiet_stderr():
+    with quiet_stderr():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -101,7 +167,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Keeps what is written to file descriptor 2 away from the user, unless the block fails.
 
     TensorFlow's libraries write there past Python's logging, some of it at every log level.

@@ -1,18 +1,22 @@
 """Training: from a configuration to a model folder."""
 
+import itertools
+import json
 import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from seq2seq.array_folder import file_sha256
 from seq2seq.checkpoint import (
     BEST_FILE,
     CHECKPOINTS,
@@ -37,12 +41,13 @@ from seq2seq.config import (
 from seq2seq.errors import DivergenceError, Interrupted, UsageError
 from seq2seq.experiment import ENCODED, Experiment, Numbered, Validation
 from seq2seq.language_model_experiment import LanguageModelExperiment
-from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Reporter
-from seq2seq.runtime import explain_precision
+from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Onlooker, Reporter
+from seq2seq.runtime import Place, explain_precision
 from seq2seq.schedules import learning_rate
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import UpdateSums
+from seq2seq.workers import WORKERS, Workers, lost_workers_told, start_workers
 
 # What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
 # but nothing that made the weights what they are. The learning rate may change because that is
@@ -99,38 +104,54 @@ class Standing:
 
 
 def train(
-    config: AnyConfig, folder: Path, *, resume: bool = False, overwrite: bool = False
+    config: AnyConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    place: Place | None = None,
 ) -> TrainingResult:
     """Trains a translator or a language model, or goes on with a training that was stopped.
 
     Args:
         config: The experiment.
-        folder: The model folder to write.
+        folder: The model folder to write; of workers other than the chief, that of the chief if
+            they have the same disk, else any: they keep what they need in `workers/INDEX` in it.
         resume: Go on from the newest checkpoint in `folder`.
         overwrite: Delete the model that is in `folder`.
+        place: This process among several that train together; alone if left out. Then TensorFlow
+            must not have been used in this process.
 
     Raises:
         UsageError: `folder` holds a model and neither flag is given, or both are, or the
-            configuration differs from that of the run to resume in what shapes the weights.
+            configuration differs from that of the run to resume in what shapes the weights; or
+            several workers cannot share the batches of an update, or have not been given the same.
         DataError: The corpus cannot be trained on.
         ModelError: The tokenizer, or the checkpoint to resume from, cannot be used.
         StorageError: A file cannot be read or written.
         DivergenceError: Loss or gradient is no longer finite; no such weights were saved.
         LockedError: Another process is training in `folder`.
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
+        WorkerLostError: Another process that trains with this one is gone.
     """
     experiment = _experiment(with_absolute_paths(config))
+    if place and place.index:
+        folder = folder / WORKERS / str(place.index)
     with locked(folder):
         _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite)
         notes = experiment.prepare(folder)
         write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
-        experiment.build(folder)
-        run = _Run(experiment, folder)
-        damaged = run.restore()
-        with Reporter(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
-            for line in (*notes, *damaged, run.summary()):
-                reporter.note(line)
-            return run.finish(reporter)
+        workers = start_workers(place, experiment.batches_per_update)
+        with lost_workers_told():
+            workers.check_same(_fingerprints(experiment.config, folder))
+            experiment.build(folder, workers)
+            run = _Run(experiment, folder, workers)
+            damaged = run.restore()
+            told = Reporter if workers.is_chief else Onlooker
+            with told(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
+                for line in (*notes, *damaged, run.summary()):
+                    reporter.note(line)
+                return run.finish(reporter)
 
 
 def _experiment(config: AnyConfig) -> Experiment:
@@ -139,15 +160,34 @@ def _experiment(config: AnyConfig) -> Experiment:
     return TranslationExperiment(config)
 
 
+def _fingerprints(config: AnyConfig, folder: Path) -> dict[str, str]:
+    """The sha256 of each thing that workers must have in common, by what it is."""
+    # Where the text lies may differ from machine to machine; what was made of it may not.
+    settings = {key: value for key, value in _flat(config).items() if not key.startswith("data.")}
+    tokenizer = sorted((folder / TOKENIZER_FOLDER).iterdir())
+    encoded = sorted((folder / ENCODED).glob("*.bin"))
+    return {
+        "configuration": sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "tokenizer": _sha256_of_files(tokenizer),
+        "corpus": _sha256_of_files(encoded),
+    }
+
+
+def _sha256_of_files(paths: Sequence[Path]) -> str:
+    return sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
+
+
 class _Run:
     """One process's share of a training: from where it stands to its end."""
 
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
+    def __init__(self, experiment: Experiment, folder: Path, workers: Workers) -> None:
         self._experiment = experiment
+        self._workers = workers
         self._config = experiment.config
         self._folder = folder
         training = self._config.training
         self._batches_per_update = experiment.batches_per_update
+        self._share = workers.share(self._batches_per_update)
         updates = training.max_epochs * experiment.steps_per_epoch / self._batches_per_update
         self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
         self.step = 0
@@ -156,6 +196,24 @@ class _Run:
 
     def restore(self) -> list[str]:
         """Takes up the newest checkpoint, if there is one; a line for each damaged newer one."""
+        damaged = self._restore() if self._workers.is_chief else []
+        if self._workers.count > 1:
+            # All begin with what the chief has, be it of a checkpoint or of the seed.
+            updater = self._experiment.updater
+            self._experiment.load(self._workers.from_chief(self._experiment.weights()))
+            updater.load_optimizer_state(self._workers.from_chief(updater.optimizer_state()))
+            self.step = int(self._workers.gather([self.step])[0, 0])
+            self._follow_chief()
+        return damaged
+
+    def _follow_chief(self) -> None:
+        """Takes up what the chief's validations decided."""
+        standing = self._standing
+        decided = self._workers.gather([standing.rounds_without_better, standing.plateaus])[0]
+        rounds, plateaus = map(int, decided)
+        self._standing = replace(standing, rounds_without_better=rounds, plateaus=plateaus)
+
+    def _restore(self) -> list[str]:
         if not checkpoint_steps(self._folder):
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
@@ -183,15 +241,16 @@ class _Run:
             f"from step {self.step:,} to {self.total_steps:,}"
         )
 
-    def finish(self, reporter: Reporter) -> TrainingResult:
+    def finish(self, reporter: Reporter | Onlooker) -> TrainingResult:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
         window = _Window()
         with self._batches() as batches, _signal_flag() as received:
             while self.step < self.total_steps and not self._out_of_patience():
                 self._update(window, batches)
-                signals = list(received)  # one that comes later must wait for the next step
+                # Whichever worker got it, all stop; one that comes later waits for the next step.
+                signal_number = int(self._workers.gather([*received, 0][:1]).max())
                 validates = self._is_validation_step()
-                saves = validates or bool(signals) or self._is_time_to_save()
+                saves = validates or bool(signal_number) or self._is_time_to_save()
                 if saves or self.step % self._config.training.log_every_steps == 0:
                     record = window.record(self.step, self._seconds())
                     reporter.training(record)
@@ -201,11 +260,11 @@ class _Run:
                 if saves:
                     self._save()
                     window = _Window()
-                if signals and self.step < self.total_steps:
+                if signal_number and self.step < self.total_steps:
                     raise Interrupted(
-                        f"stopped by signal {signals[0]} after step {self.step}, which is saved; "
-                        "--resume goes on from there",
-                        signals[0],
+                        f"stopped by signal {signal_number} after step {self.step}, which is "
+                        "saved; --resume goes on from there",
+                        signal_number,
                     )
         return TrainingResult(
             folder=self._folder,
@@ -217,12 +276,14 @@ class _Run:
         )
 
     def _batches(self) -> AbstractContextManager[Iterator[Numbered]]:
-        batches = self.step * self._batches_per_update
-        epoch, step = divmod(batches, self._experiment.steps_per_epoch)
-        return self._experiment.batches(epoch=epoch, step=step)
+        return self._experiment.batches(
+            step * self._batches_per_update + place
+            for step in itertools.count(self.step)
+            for place in self._share
+        )
 
     def _update(self, window: "_Window", batches: Iterator[Numbered]) -> None:
-        chosen = [next(batches) for _ in range(self._batches_per_update)]
+        chosen = [next(batches) for _ in self._share]
         rate = learning_rate(
             self._config.training,
             self.step + 1,
@@ -231,7 +292,7 @@ class _Run:
         )
         sums = self._experiment.updater.update(
             [each.batch for each in chosen],
-            number=self.step * self._batches_per_update,
+            number=self.step * self._batches_per_update + self._share.start,
             learning_rate=rate,
         )
         self.step += 1
@@ -252,7 +313,12 @@ class _Run:
     def _out_of_patience(self) -> bool:
         return self._standing.rounds_without_better >= self._config.validation.patience
 
-    def _validate(self, reporter: Reporter, trained: Mapping[str, Any]) -> None:
+    def _validate(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
+        if self._workers.is_chief:
+            self._score(reporter, trained)
+        self._follow_chief()
+
+    def _score(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
         if not self._experiment.validates:
             self._standing = replace(self._standing, best=dict(trained))
             return
@@ -282,6 +348,8 @@ class _Run:
         return self._experiment.headline(best) if best else ""
 
     def _save(self) -> None:
+        if not self._workers.is_chief:
+            return
         weights = self._experiment.weights()
         optimizer = self._experiment.updater.optimizer_state()
         checkpoint = Checkpoint(
@@ -313,7 +381,7 @@ class _Window:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self._updates: list[tuple[int, str, list[UpdateSums]]] = []
+        self._updates: list[tuple[int, str, UpdateSums]] = []
         self._epoch = 0
         self._learning_rate = 0.0
 
@@ -321,7 +389,7 @@ class _Window:
         self,
         step: int,
         batches: list[Numbered],
-        sums: list[UpdateSums],
+        sums: UpdateSums,
         learning_rate: float,
     ) -> None:
         where = batches[-1].location
@@ -336,13 +404,13 @@ class _Window:
             DivergenceError: The gradient of an update was not finite.
         """
         for update, where, sums in self._updates:
-            if not np.isfinite(float(sums[-1].gradient_norm)):
+            if not np.isfinite(float(sums.gradient_norm)):
                 raise DivergenceError(
                     f"step {update}: the gradient is not finite ({where}); the update was not "
                     "made. Resume from the last checkpoint with a lower training.learning_rate, or "
                     "mend the text"
                 )
-        each = [one for _, _, sums in self._updates for one in sums]
+        each = [sums for _, _, sums in self._updates]
         tokens = sum(float(one.tokens) for one in each)
         window_seconds = time.monotonic() - self._started
         return {
@@ -351,7 +419,7 @@ class _Window:
             "split": "train",
             "loss": sum(float(one.nll) for one in each) / tokens,
             "accuracy": sum(float(one.correct) for one in each) / tokens,
-            "gradient_norm": float(self._updates[-1][2][-1].gradient_norm),
+            "gradient_norm": float(each[-1].gradient_norm),
             "learning_rate": self._learning_rate,
             "target_tokens_per_second": tokens / window_seconds,
             "seconds": seconds,

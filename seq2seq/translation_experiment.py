@@ -1,6 +1,6 @@
 """Training a translator: sentence pairs, the encoder-decoder, validation by BLEU."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import Updater
 from seq2seq.validation import Validator
+from seq2seq.workers import Workers
 
 
 class TranslationExperiment:
@@ -45,7 +46,7 @@ class TranslationExperiment:
         counts = encode_corpus(self.config, self._tokenizers, folder / ENCODED)
         return [counts.summary(), *counts.warnings()]
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder: Path, workers: Workers) -> None:
         """Makes model, updater and validator, and opens the encoded corpus."""
         config, target = self.config, self._tokenizers.target
         self._model = build_model(
@@ -65,6 +66,7 @@ class TranslationExperiment:
             objective,
             seed=config.seed,
             batches_per_update=self.batches_per_update,
+            workers=workers,
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
         self._corpus = ParallelIds.open(folder / ENCODED)
@@ -85,13 +87,12 @@ class TranslationExperiment:
         self._model.load(weights)
 
     @contextmanager
-    def batches(self, *, epoch: int, step: int) -> Iterator[Iterator[Numbered]]:
+    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:
         """See `batches_from`."""
         with batches_from(
             self._corpus,
             self._plan,
-            epoch=epoch,
-            step=step,
+            numbers,
             source_pad_id=self._tokenizers.source.pad_id,
             target_pad_id=self._tokenizers.target.pad_id,
         ) as made:

@@ -1,6 +1,7 @@
 """One update of the weights: gradients of one or more batches, clipped, handed to the optimizer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -9,7 +10,8 @@ import tensorflow as tf
 
 from seq2seq.config import CommonTrainingConfig
 from seq2seq.errors import ModelError
-from seq2seq.objectives import Objective, Outcome
+from seq2seq.objectives import Objective
+from seq2seq.workers import Workers
 
 
 class Tensors(Protocol):
@@ -22,14 +24,13 @@ class Tensors(Protocol):
 
 
 class UpdateSums(NamedTuple):
-    """Sums over the target tokens of one batch, float32 scalars.
+    """Sums over the target tokens of an update, float32 scalars.
 
     Attributes:
         nll: Negative log-probability of the labels, nats.
         correct: Labels that had the highest logit.
         tokens: Target tokens, end of sentence included.
-        gradient_norm: Global norm of the update's mean gradient before clipping; 0 for a batch
-            that was only accumulated.
+        gradient_norm: Global norm of the mean gradient before clipping.
     """
 
     nll: tf.Tensor
@@ -42,8 +43,9 @@ class Updater:
     """Updates a model's weights; compiled once, for batches of any shape.
 
     The gradient is that of the mean loss over all real target tokens of the update, whatever
-    batches they came in, scaled down to the global norm `gradient_norm` where it is larger
-    (Pascanu et al. 2013). An update whose gradient is not finite is not made.
+    batches they came in and whichever process computed them, scaled down to the global norm
+    `gradient_norm` where it is larger (Pascanu et al. 2013). An update whose gradient is not finite
+    is not made.
     """
 
     def __init__(
@@ -53,13 +55,15 @@ class Updater:
         *,
         seed: int,
         batches_per_update: int = 1,
+        workers: Workers | None = None,
     ) -> None:
         """
         Args:
             config: The `[training]` section.
             objective: Its weights are updated in place.
             seed: Of the dropout masks, together with the number of the batch.
-            batches_per_update: How many batches `update` will be given.
+            batches_per_update: How many batches an update has, those of other processes included.
+            workers: Who computes the gradients; this process alone, on one device, if left out.
         """
         self._objective = objective
         self._weights = list(objective.named_weights().values())
@@ -70,35 +74,39 @@ class Updater:
         self._optimizer.build(self._weights)
         self._config = config
         self._seed = seed
-        self._strategy = tf.distribute.get_strategy()
-        # Gradients and tokens of the batches before the last of an update, if there are any.
-        waiting = self._weights if batches_per_update > 1 else []
-        self._sums = [tf.Variable(tf.zeros(each.shape), trainable=False) for each in waiting]
-        self._tokens = tf.Variable(0.0, trainable=False)
+        self._workers = workers or Workers(tf.distribute.get_strategy())
+        replicas = self._workers.strategy.num_replicas_in_sync
+        # What the batches of a device before the last of an update add up to, if there are any.
+        self._sums = self._zeros() if batches_per_update > replicas else []
         signature = [*objective.signature, tf.TensorSpec([2], tf.int32)]
-        self._accumulate_step = tf.function(self._on_replica(self._accumulate), signature)
-        self._update_step = tf.function(self._on_replica(self._update), signature)
+        signature *= self._workers.local_replicas
+        self._accumulate_step = tf.function(self._on_replicas(self._accumulate), signature)
+        self._update_step = tf.function(self._update, signature)
         # XLA makes one pass over each weight of what are a dozen passes otherwise.
         self._apply_gradients = tf.function(self._apply, jit_compile=True)
 
     def update(
         self, batches: Sequence[Tensors], *, number: int, learning_rate: float
-    ) -> list[UpdateSums]:
-        """One update from the gradients of all `batches`, every token weighing the same.
+    ) -> UpdateSums:
+        """One update from the gradients of all batches, every token weighing the same.
 
         Args:
-            batches: As many as `batches_per_update` says.
-            number: That of the first batch in the whole training: decides the dropout masks.
+            batches: Those of this process: its part of as many as `batches_per_update` says.
+            number: That of the first of `batches` in the whole training: decides the dropout
+                masks.
             learning_rate: Of this update.
 
         Returns:
-            The sums of each batch; the last one's gradient norm is the update's. If that is not
-            finite, nothing was changed.
+            The sums over all batches, those of other processes included. If the gradient norm is
+            not finite, nothing was changed.
         """
         self._optimizer.learning_rate.assign(learning_rate)
-        *first, last = batches
-        sums = [self._run(self._accumulate_step, b, number + i) for i, b in enumerate(first)]
-        return [*sums, self._run(self._update_step, last, number + len(first))]
+        rounds = len(batches) // self._workers.local_replicas
+        for turn in range(rounds - 1):
+            self._accumulate_step(*self._turn(batches, number, slice(turn, None, rounds)))
+        return UpdateSums(
+            *self._update_step(*self._turn(batches, number, slice(rounds - 1, None, rounds)))
+        )
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """Every variable of the optimizer by its path, and what the objective carries over."""
@@ -122,50 +130,77 @@ class Updater:
         for name, carried in self._objective.carried().items():
             yield f"carried/{name}", carried
 
-    def _run(self, step: Any, batch: Tensors, number: int) -> UpdateSums:
-        return UpdateSums(*step(*batch.tensors, tf.constant([self._seed, number], tf.int32)))
+    def _zeros(self) -> list[tf.Variable]:
+        """Sums of every device: of the gradients, and of nll, correct and tokens."""
+        shapes = [*(weight.shape for weight in self._weights), *[()] * 3]
+        with self._workers.strategy.scope():
+            return [
+                tf.Variable(
+                    tf.zeros(shape),
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
+                for shape in shapes
+            ]
 
-    def _on_replica(self, function: Any) -> Any:
-        return lambda *arguments: self._strategy.run(function, arguments)
+    def _turn(self, batches: Sequence[Tensors], number: int, places: slice) -> list[Any]:
+        """The tensors of one batch for each device, its dropout seed behind each."""
+        numbered = list(enumerate(batches, number))[places]
+        seeded = [[*batch.tensors, tf.constant([self._seed, n], tf.int32)] for n, batch in numbered]
+        return list(itertools.chain.from_iterable(seeded))
 
-    def _gradients(self, *batch_and_seed: tf.Tensor) -> tuple[list[tf.Tensor], Outcome]:
-        """Gradients of the summed loss, and what the objective makes of the batch."""
+    def _on_replicas(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` run on every device with that device's part of the arguments."""
+
+        def run(*arguments: tf.Tensor) -> Any:
+            each = len(arguments) // self._workers.local_replicas
+
+            def on_replica() -> Any:
+                place = self._workers.local_replica() * each
+                return function(*arguments[place : place + each])
+
+            return self._workers.strategy.run(on_replica)
+
+        return run
+
+    def _batch_sums(self, *batch_and_seed: tf.Tensor) -> list[tf.Tensor]:
+        """Gradients of the summed loss of a batch; its nll, correct labels and tokens."""
         *batch, dropout_seed = batch_and_seed
         variables = [weight.value for weight in self._weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            outcome = self._objective(*batch, dropout_seed=dropout_seed)
-        gradients = tape.gradient(outcome.loss.total, variables)
-        return [tf.convert_to_tensor(each) for each in gradients], outcome
-
-    def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor) -> None:
-        self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
-
-    def _accumulate(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
-        gradients, (loss, tokens, carried) = self._gradients(*batch_and_seed)
+            loss, tokens, carried = self._objective(*batch, dropout_seed=dropout_seed)
+        gradients = tape.gradient(loss.total, variables)
         self._objective.carry(carried)
-        for total, gradient in zip(self._sums, gradients, strict=True):
-            total.assign_add(gradient)
-        self._tokens.assign_add(tokens)
-        return UpdateSums(loss.nll, loss.correct, tokens, tf.constant(0.0))
+        return [*map(tf.convert_to_tensor, gradients), loss.nll, loss.correct, tokens]
 
-    def _update(self, *batch_and_seed: tf.Tensor) -> UpdateSums:
-        gradients, (loss, tokens, carried) = self._gradients(*batch_and_seed)
-        self._objective.carry(carried)
+    def _accumulate(self, *batch_and_seed: tf.Tensor) -> None:
+        for total, part in zip(self._sums, self._batch_sums(*batch_and_seed), strict=True):
+            total.assign_add(part)
+
+    def _all_sums(self, *batch_and_seed: tf.Tensor) -> list[tf.Tensor]:
+        """`_batch_sums`, with those accumulated before, of all devices of all processes."""
+        sums = self._batch_sums(*batch_and_seed)
         if self._sums:
-            gradients = [a + b for a, b in zip(self._sums, gradients, strict=True)]
-        scale = 1.0 / (tokens + self._tokens)
+            sums = [a + b for a, b in zip(self._sums, sums, strict=True)]
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+        return self._workers.sum(sums)
+
+    def _update(self, *batches_and_seeds: tf.Tensor) -> UpdateSums:
+        sums = self._workers.first(self._on_replicas(self._all_sums)(*batches_and_seeds))
+        *gradients, nll, correct, tokens = sums
+        scale = 1.0 / tokens
         norm = tf.linalg.global_norm(gradients) * scale
         scale *= self._config.gradient_norm / tf.maximum(norm, self._config.gradient_norm)
-
         tf.cond(
             tf.math.is_finite(norm), lambda: self._apply_gradients(gradients, scale), lambda: None
         )
-        if self._sums:
-            for total in self._sums:
-                total.assign(tf.zeros_like(total))
-            self._tokens.assign(0.0)
-        return UpdateSums(loss.nll, loss.correct, tokens, norm)
+        return UpdateSums(nll, correct, tokens, norm)
+
+    def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor) -> None:
+        self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
 
 
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}

@@ -367,9 +367,8 @@ def test_batches_from_a_step_are_those_of_the_plan(epoch, step, read_ahead):
     corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=200)
     step %= plan.steps_per_epoch  # -1: the last one
     places = list(itertools.product(range(epoch, epoch + 3), range(plan.steps_per_epoch)))[step:]
-    with batches_from(
-        corpus, plan, epoch=epoch, step=step, read_ahead=read_ahead, **PAD_IDS
-    ) as batches:
+    numbers = itertools.count(epoch * plan.steps_per_epoch + step)
+    with batches_from(corpus, plan, numbers, read_ahead=read_ahead, **PAD_IDS) as batches:
         for place, (found_epoch, found_step, batch) in zip(places, batches, strict=False):
             assert (found_epoch, found_step) == place
             expected = make_batch(corpus, plan.rows(*place), plan.shape(*place), **PAD_IDS)
@@ -377,13 +376,19 @@ def test_batches_from_a_step_are_those_of_the_plan(epoch, step, read_ahead):
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_wrong_start_is_an_error_before_any_thread_runs():
+def test_batches_of_some_numbers_are_those_and_no_others():
+    lengths = sentence_lengths(60, seed=5)
+    corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=200)
+    steps = plan.steps_per_epoch
+    with batches_from(corpus, plan, [1, 4 * steps, 4 * steps + 2], **PAD_IDS) as batches:
+        assert [(each.epoch, each.step) for each in batches] == [(0, 1), (4, 0), (4, 2)]
+
+
+def test_a_wrong_read_ahead_is_an_error_before_any_thread_runs():
     lengths = [(4, 4)] * 16
     corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=32)
-    with pytest.raises(UsageError, match=r"^step: got 2, expected 0 to 1"):
-        batches_from(corpus, plan, epoch=0, step=2, **PAD_IDS)
     with pytest.raises(UsageError, match=r"^read_ahead: got 0, expected 1 or more"):
-        batches_from(corpus, plan, epoch=0, step=0, read_ahead=0, **PAD_IDS)
+        batches_from(corpus, plan, itertools.count(), read_ahead=0, **PAD_IDS)
     assert read_ahead_threads() == []
 
 
@@ -392,7 +397,7 @@ def test_a_fault_of_the_corpus_is_raised_where_the_batches_are_used():
     corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=32)
     bad_row = plan.rows(0, 1)[0]
     corpus.source_lengths[bad_row] = 5
-    batches = batches_from(corpus, plan, epoch=0, step=0, **PAD_IDS)
+    batches = batches_from(corpus, plan, itertools.count(), **PAD_IDS)
     assert next(batches).step == 0
     with pytest.raises(DataError, match=rf"^row {bad_row}: got 5 source ids"):
         next(batches)

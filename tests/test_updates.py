@@ -105,7 +105,7 @@ SECOND: Pairs = [([5], [2])]
 def test_sgd_moves_against_the_mean_gradient_of_all_real_tokens() -> None:
     model = Springs([7.0, 3.0, 5.0], shift=1.0)
     updater = updater_of(model)
-    (sums,) = updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
+    sums = updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
     # Three tokens: d v[1] = 2 * (3 - 1) / 3, d v[2] = (5 - 1) / 3, d s = -(2 + 2 + 4) / 3.
     np.testing.assert_allclose(model.values, [7.0, 3.0 - 0.5 * 4 / 3, 5.0 - 0.5 * 4 / 3], 1e-6)
     np.testing.assert_allclose(model.shift, 1.0 + 0.5 * 8 / 3, 1e-6)
@@ -118,14 +118,13 @@ def test_sgd_moves_against_the_mean_gradient_of_all_real_tokens() -> None:
 def test_every_token_of_an_update_weighs_the_same_whatever_batch_it_came_in() -> None:
     model = Springs([7.0, 3.0, 5.0], shift=1.0)
     updater = updater_of(model, accumulate_batches=2)
-    first, second = updater.update([batch_of(FIRST), batch_of(SECOND)], number=0, learning_rate=0.5)
+    sums = updater.update([batch_of(FIRST), batch_of(SECOND)], number=0, learning_rate=0.5)
     # Four tokens, 1 1 2 2, not the mean of two means: d v[1] = 2 * 2 / 4, d v[2] = 2 * 4 / 4,
     # d s = -(2 + 2 + 4 + 4) / 4.
     np.testing.assert_allclose(model.values, [7.0, 3.0 - 0.5 * 1, 5.0 - 0.5 * 2], 1e-6)
     np.testing.assert_allclose(model.shift, 1.0 + 0.5 * 3, 1e-6)
-    assert (float(first.nll), float(first.tokens), float(first.gradient_norm)) == (24.0, 3.0, 0.0)
-    assert (float(second.nll), float(second.tokens)) == (16.0, 1.0)
-    assert float(second.gradient_norm) == pytest.approx(np.sqrt(1 + 4 + 9), rel=1e-6)
+    assert (float(sums.nll), float(sums.tokens)) == (24.0 + 16.0, 3.0 + 1.0)
+    assert float(sums.gradient_norm) == pytest.approx(np.sqrt(1 + 4 + 9), rel=1e-6)
 
 
 def test_an_update_starts_without_what_earlier_ones_accumulated() -> None:
@@ -146,7 +145,7 @@ def test_a_gradient_over_the_norm_is_scaled_down_to_it(accumulate: int) -> None:
     model = Springs(start[:3], shift=start[3])
     updater = updater_of(model, gradient_norm=0.25, accumulate_batches=accumulate)
     batches = [batch_of(FIRST)] * accumulate
-    *_, last = updater.update(batches, number=0, learning_rate=1.0)
+    last = updater.update(batches, number=0, learning_rate=1.0)
     delta = np.append(model.values.numpy(), model.shift.numpy()) - start
     assert np.linalg.norm(delta) == pytest.approx(0.25, rel=1e-6)
     # The direction is that of the mean gradient, whose norm is told as it was.
@@ -191,7 +190,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told(
     updater = updater_of(model, optimizer=optimizer)
     updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
     weights, state = weights_of(model), updater.optimizer_state()
-    (sums,) = updater.update([batch_of([([bad], [1])])], number=1, learning_rate=0.5)
+    sums = updater.update([batch_of([([bad], [1])])], number=1, learning_rate=0.5)
     assert not np.isfinite(float(sums.gradient_norm))
     assert_unchanged(weights, weights_of(model))
     assert_unchanged(state, updater.optimizer_state())
@@ -199,7 +198,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told(
 
 def test_weights_that_are_not_finite_are_told() -> None:
     model = Springs([7.0, np.nan, 5.0])
-    (sums,) = updater_of(model).update([batch_of(FIRST)], number=0, learning_rate=0.5)
+    sums = updater_of(model).update([batch_of(FIRST)], number=0, learning_rate=0.5)
     assert not np.isfinite(float(sums.gradient_norm))
     assert float(model.shift.numpy()) == 0.0
 
@@ -212,7 +211,7 @@ def test_a_bad_batch_spoils_its_own_update_only(bad_place: int) -> None:
     batches = [batch_of(FIRST), batch_of(SECOND)]
     spoilt = [*batches]
     spoilt[bad_place] = batch_of([([POISON], [1])])
-    *_, last = updater.update(spoilt, number=0, learning_rate=0.5)
+    last = updater.update(spoilt, number=0, learning_rate=0.5)
     assert not np.isfinite(float(last.gradient_norm))
     assert_unchanged(weights, weights_of(model))
     updater.update(batches, number=2, learning_rate=0.5)
@@ -224,15 +223,15 @@ def test_dropout_masks_are_a_function_of_seed_and_batch_number() -> None:
         updater = updater_of(Springs([1.0, 2.0, 3.0]), seed=seed, accumulate_batches=accumulate)
         batches = [batch_of(FIRST)] * accumulate
         return [
-            float(sums.correct)
+            float(updater.update(batches, number=start, learning_rate=0.1).correct)
             for start in starts
-            for sums in updater.update(batches, number=start, learning_rate=0.1)
         ]
 
     four = masks(seed=1, starts=[0, 1, 2, 3])
     assert len(set(four)) == 4
     assert masks(seed=1, starts=[3, 2, 1, 0]) == four[::-1]  # whatever came before
-    assert masks(seed=1, starts=[0, 2], accumulate=2) == four  # and in whichever update
+    # And in whichever update: the mask's number is a sum of small integers, so sums are exact.
+    assert masks(seed=1, starts=[0, 2], accumulate=2) == [four[0] + four[1], four[2] + four[3]]
     assert not set(masks(seed=2, starts=[0, 1, 2, 3])) & set(four)
 
 
@@ -303,10 +302,10 @@ def test_batches_accumulated_are_one_batch_merged() -> None:
     accumulated, merged = real_model(), real_model()
     before = weights_of(merged)
     options = {"gradient_norm": 0.05, "label_smoothing": 0.1}
-    left, right = updater_of(accumulated, accumulate_batches=2, **options).update(
+    sums = updater_of(accumulated, accumulate_batches=2, **options).update(
         [batch_of(LEFT), batch_of(RIGHT, extra=1)], number=0, learning_rate=1.0
     )
-    (both,) = updater_of(merged, **options).update(
+    both = updater_of(merged, **options).update(
         [batch_of([*LEFT, *RIGHT])], number=0, learning_rate=1.0
     )
     after, expected = weights_of(accumulated), weights_of(merged)
@@ -314,11 +313,8 @@ def test_batches_accumulated_are_one_batch_merged() -> None:
     assert moved == pytest.approx(0.05, rel=1e-4)  # it was clipped, as a whole
     for name, array in expected.items():
         np.testing.assert_allclose(after[name], array, rtol=0, atol=1e-6, err_msg=name)
-    assert float(right.gradient_norm) == pytest.approx(float(both.gradient_norm), rel=1e-5)
     assert float(both.gradient_norm) > 0.05
-    for sums in ("nll", "correct", "tokens"):
-        parts = float(getattr(left, sums)) + float(getattr(right, sums))
-        assert parts == pytest.approx(float(getattr(both, sums)), rel=1e-6)
+    assert numbers(sums) == pytest.approx(numbers(both), rel=1e-5)
 
 
 def test_many_shapes_are_one_trace_and_masks_follow_the_number_of_the_batch() -> None:
@@ -328,7 +324,7 @@ def test_many_shapes_are_one_trace_and_masks_follow_the_number_of_the_batch() ->
 
     def nll(pairs: Pairs, number: int, extra: int = 0) -> float:
         batch = batch_of(pairs, extra=extra)
-        (sums,) = updater.update([batch], number=number, learning_rate=0.0)
+        sums = updater.update([batch], number=number, learning_rate=0.0)
         return float(sums.nll)
 
     first, other = nll(LEFT, 7), nll(LEFT, 8)
