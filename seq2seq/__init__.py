@@ -28,6 +28,7 @@ The modules in reading order. Those marked * import TensorFlow.
     loss            * cross-entropy that never holds all logits
     objectives      * what an update minimises, for each task
     schedules         the learning rate of each update
+    workers         * the processes and devices that share an update
     updates         * one update of the weights
     validation      * loss and BLEU of the validation set
     reporting       * what training tells: display, metrics.jsonl, TensorBoard

@@ -6,8 +6,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from seq2seq.errors import UsageError
 
@@ -30,7 +31,8 @@ _ISAS_WITHOUT_BFLOAT16 = {
 }
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Which of the processes that train together this one is.
 
     Attributes:

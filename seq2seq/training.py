@@ -134,6 +134,11 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
         WorkerLostError: Another process that trains with this one is gone.
     """
+    if place and isinstance(config, LanguageModelConfig):
+        raise UsageError(
+            "a language model is trained by one process, as each window of text goes on where the "
+            "one before ended; leave --workers and TF_CONFIG out"
+        )
     experiment = _experiment(with_absolute_paths(config))
     if place and place.index:
         folder = folder / WORKERS / str(place.index)

@@ -80,8 +80,10 @@ class Updater:
         self._sums = self._zeros() if batches_per_update > replicas else []
         signature = [*objective.signature, tf.TensorSpec([2], tf.int32)]
         signature *= self._workers.local_replicas
-        self._accumulate_step = tf.function(self._on_replicas(self._accumulate), signature)
-        self._update_step = tf.function(self._update, signature)
+        self._accumulate_step = tf.function(
+            self._on_replicas(self._accumulate), signature, autograph=False
+        )
+        self._update_step = tf.function(self._update, signature, autograph=False)
         # XLA makes one pass over each weight of what are a dozen passes otherwise.
         self._apply_gradients = tf.function(self._apply, jit_compile=True)
 

@@ -28,22 +28,23 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Cancelled
 def start_workers(place: Place | None, batches_per_update: int) -> "Workers":
     """Meets the other processes, or stands alone, with the devices that TensorFlow was started on.
 
-    Of several GPUs all are used if they can share the batches of an update evenly, else one.
+    Of several GPUs one process alone uses all if they can share the batches of an update evenly,
+    else one.
 
     Raises:
         UsageError: The processes and their devices cannot share the batches of an update evenly.
     """
+    devices = len(tf.config.get_visible_devices("GPU")) or 1
     if place is None:
-        gpus = tf.config.get_visible_devices("GPU")
-        if len(gpus) > 1 and batches_per_update % len(gpus) == 0:
-            return Workers(tf.distribute.MirroredStrategy())
-        if len(gpus) > 1:
-            say(
-                f"note: 1 of {len(gpus)} GPUs is used; all are with training.accumulate_batches a "
-                f"multiple of {len(gpus)}"
-            )
-        return Workers(tf.distribute.get_strategy())
-    say(f"worker {place.index} of {len(place.addresses)}: waiting for the others")
+        if batches_per_update % devices:
+            say(f"note: 1 of {devices} GPUs is used: {_unshared(batches_per_update, devices)}")
+            devices = 1
+        mirrored = tf.distribute.MirroredStrategy if devices > 1 else tf.distribute.get_strategy
+        return Workers(mirrored())
+    count = len(place.addresses)
+    if batches_per_update % (count * devices):
+        raise UsageError(f"{count} workers: {_unshared(batches_per_update, count * devices)}")
+    say(f"worker {place.index} of {count}: waiting for the others")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(place.addresses)}),
         task_type="worker",
@@ -52,9 +53,15 @@ def start_workers(place: Place | None, batches_per_update: int) -> "Workers":
     )
     with quiet_stderr():
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    workers = Workers(strategy, count=len(place.addresses), index=place.index)
-    workers.check_shareable(batches_per_update)
-    return workers
+    return Workers(strategy, count=count, index=place.index)
+
+
+def _unshared(batches: int, devices: int) -> str:
+    """Why so many devices cannot share an update, and what to do."""
+    return (
+        f"an update has {batches} batches, which {devices} devices cannot share evenly; expected "
+        f"training.accumulate_batches to be a multiple of {devices}"
+    )
 
 
 class Workers:
@@ -71,9 +78,10 @@ class Workers:
         self.strategy = strategy
         self.count = count
         self.index = index
-        self.local_replicas = strategy.num_replicas_in_sync // count
-        # One graph for all numbers of values: processes must agree on the order of collectives.
-        self._sum = tf.function(self._sum_over_replicas)
+        self.local_replicas: int = strategy.num_replicas_in_sync // count
+        self._sum = tf.function(
+            self._sum_over_processes, [tf.TensorSpec([None], tf.float64)], autograph=False
+        )
 
     @property
     def is_chief(self) -> bool:
@@ -84,19 +92,6 @@ class Workers:
         """Which batches of an update, of `batches` in all, are those of this process."""
         each = batches // self.count
         return range(self.index * each, (self.index + 1) * each)
-
-    def check_shareable(self, batches: int) -> None:
-        """
-        Raises:
-            UsageError: An update of so many batches cannot be shared out evenly.
-        """
-        replicas = self.strategy.num_replicas_in_sync
-        if batches % replicas:
-            raise UsageError(
-                f"training.accumulate_batches: got {batches}, expected a multiple of {replicas}, "
-                f"so that {self.count} processes with {self.local_replicas} devices each share the "
-                "batches of an update; an update is then the same as one process makes of as many"
-            )
 
     def check_same(self, digests: Mapping[str, str]) -> None:
         """All processes must call it.
@@ -132,25 +127,31 @@ class Workers:
 
     def gather(self, numbers: Sequence[float]) -> NDArray[np.float64]:
         """`[W, n]`: the `numbers` of every process. All must call it, each with as many."""
-        own = np.zeros([self.count, len(numbers)])
-        own[self.index] = numbers
-        return own if self.count == 1 else self._summed([own])[0]
+        given = np.zeros([self.count, len(numbers)])
+        given[self.index] = numbers
+        return self._summed(given.ravel()).reshape(given.shape)
 
     def from_chief(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The arrays of the chief; others give ones of the same names, shapes and dtypes."""
-        if self.count == 1:
-            return dict(arrays)
-        given = [each if self.is_chief else np.zeros_like(each) for each in arrays.values()]
-        return dict(zip(arrays, self._summed(given), strict=True))
+        given = np.concatenate([each.ravel().astype(np.float64) for each in arrays.values()])
+        found = self._summed(given if self.is_chief else np.zeros_like(given))
+        ends = np.cumsum([each.size for each in arrays.values()])
+        parts = np.split(found, ends[:-1])
+        return {
+            name: part.reshape(each.shape).astype(each.dtype)
+            for (name, each), part in zip(arrays.items(), parts, strict=True)
+        }
 
-    def _summed(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
-        return [each.numpy() for each in self._sum(*map(tf.constant, arrays))]
+    def _summed(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`[n]`: sums over all processes; float64 holds whatever has 32 bits as it is."""
+        return numbers if self.count == 1 else self._sum(numbers).numpy()
 
-    def _sum_over_replicas(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
-        def on_replica() -> list[tf.Tensor]:
-            # The devices of a process have the same to give; one of them does.
-            mine = [each if self.local_replica() == 0 else tf.zeros_like(each) for each in tensors]
-            return self.sum(mine)
+    def _sum_over_processes(self, numbers: tf.Tensor) -> tf.Tensor:
+        def on_replica() -> tf.Tensor:
+            # The devices of a process have the same to give; one of them does. And TensorFlow looks
+            # for the device of what is reduced, which arguments do not have.
+            give = tf.identity if self.local_replica() == 0 else tf.zeros_like
+            return self.sum([give(numbers)])[0]
 
         return self.first(self.strategy.run(on_replica))
 
@@ -158,8 +159,8 @@ class Workers:
         """In a function that `strategy` runs: which device of this process it is for."""
         if self.local_replicas == 1:
             return 0
-        place = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return int(tf.get_static_value(place)) % self.local_replicas
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return int(tf.get_static_value(replica)) % self.local_replicas
 
     def first(self, results: Any) -> Any:
         """What a function that `strategy` ran made on the first device of this process."""

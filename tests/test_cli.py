@@ -22,6 +22,7 @@ from seq2seq.errors import (
     UsageError,
 )
 from seq2seq.generator import LanguageModel
+from seq2seq.runtime import Place
 from seq2seq.streams import LineOutput
 from seq2seq.text_tokenizer import load_text_tokenizer
 
@@ -42,7 +43,7 @@ def test_help_lists_the_commands(capsysbinary):
     ("command", "flags"),
     [
         ("demo", "--output"),
-        ("train", "--output --set --resume --overwrite --device"),
+        ("train", "--output --set --resume --overwrite --device --workers --worker-index"),
         (
             "translate",
             "-o --output --resume --beam-size --n-best --length-penalty --length-formula "
@@ -382,8 +383,8 @@ def trained(monkeypatch):
     """What `train` is called with; nothing is trained and TensorFlow not started."""
     calls = []
 
-    def train(config, folder, *, resume, overwrite):
-        calls.append((config, folder, resume, overwrite))
+    def train(config, folder, *, resume, overwrite, place):
+        calls.append((config, folder, resume, overwrite, place))
         best = {"step": 1200, "bleu": 31.25, "signature": "nrefs:1|tok:13a"}
         return SimpleNamespace(
             folder=folder, steps=1500, seconds=61.2, best=best, headline="BLEU 31.25"
@@ -411,7 +412,7 @@ def test_train_passes_its_options_on(trained, config_file, tmp_path, capsysbinar
     device, (config, *call) = trained
     assert device == "cpu"
     assert (config.seed, config.model.dropout) == (5, 0.0)
-    assert call == [folder, True, False]
+    assert call == [folder, True, False, None]
     lines, errors = output_of(capsysbinary)
     assert lines == []
     assert errors == (
@@ -422,7 +423,13 @@ def test_train_passes_its_options_on(trained, config_file, tmp_path, capsysbinar
 def test_train_writes_to_runs_unless_told_otherwise(trained, config_file):
     assert main(["train", str(config_file), "--overwrite"]) == 0
     assert trained[0] == "auto"
-    assert trained[1][1:] == (cli.Path("runs/toy"), False, True)
+    assert trained[1][1:] == (cli.Path("runs/toy"), False, True, None)
+
+
+def test_train_is_told_which_worker_it_is(trained, config_file):
+    workers = ["--workers", "a:1,b:2", "--worker-index", "1"]
+    assert main(["train", str(config_file), *workers]) == 0
+    assert trained[1][-1] == Place(("a:1", "b:2"), 1)
 
 
 def test_a_faulty_configuration_ends_before_tensorflow_starts(trained, config_file, capsysbinary):
