@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seq2seq.errors import StorageError
-from seq2seq.reporting import Reporter
+from seq2seq.reporting import Onlooker, Reporter
 
 
 def training_record(step: int, **changes: Any) -> dict[str, Any]:
@@ -174,3 +174,12 @@ def test_leaving_by_an_exception_passes_it_on(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         failing(Reporter(tmp_path, total_steps=4))
     assert len(records_of(tmp_path)) == 1
+
+
+def test_an_onlooker_tells_notes_and_records_nothing(tmp_path: Path, capsys: Any) -> None:
+    with Onlooker(tmp_path, total_steps=9) as onlooker:
+        onlooker.note("a note")
+        onlooker.training({"step": 1})
+        onlooker.validation({"step": 1}, [{"source": "a"}], "(best)")
+    assert capsys.readouterr() == ("", "a note\n")
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from seq2seq import training, translation_experiment
 from seq2seq.batches import Batch
@@ -32,7 +33,7 @@ from seq2seq.checkpoint import (
     locked,
     read_best,
 )
-from seq2seq.config import Config, dump_config, load_model_config
+from seq2seq.config import Config, LanguageModelConfig, dump_config, load_model_config
 from seq2seq.corpus import Pair
 from seq2seq.errors import (
     DataError,
@@ -44,11 +45,13 @@ from seq2seq.errors import (
     UsageError,
 )
 from seq2seq.evaluation import Score
+from seq2seq.runtime import Place
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.training import TrainingResult, train
 from seq2seq.translator import Translator
 from seq2seq.updates import Updater, UpdateSums
 from seq2seq.validation import Validated
+from seq2seq.workers import Workers
 
 PAIRS = 60
 NEVER = 1e9  # minutes between checkpoints
@@ -934,6 +937,100 @@ def test_half_a_tokenizer_that_a_crash_left_is_made_anew(
     (tmp_path / "model" / "tokenizer").mkdir(parents=True)
     (tmp_path / "model" / "tokenizer" / "source.model").write_bytes(b"half")
     assert train(config_for(text), tmp_path / "model").steps == 6
+
+
+# Several workers: what the others say is told by the test, what they would compute is left out
+
+
+class Told(Workers):
+    """Two workers, of whom the test speaks for the one that is not this process.
+
+    Attributes:
+        says: The other's part of each gathering, by how many numbers it has, one after the other;
+            the last one goes on for ever.
+    """
+
+    def __init__(self, index: int, says: Mapping[int, list[list[float]]]) -> None:
+        super().__init__(tf.distribute.get_strategy())
+        self.count, self.index, self.says = 2, index, says
+
+    def gather(self, numbers: Sequence[float]) -> Any:
+        given = self.says.get(len(numbers), [list(numbers)])
+        other = given.pop(0) if len(given) > 1 else given[0]
+        return np.array([other, list(numbers)] if self.index else [list(numbers), other])
+
+    def from_chief(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(arrays)
+
+
+def train_as(
+    workers: Told, config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> TrainingResult:
+    monkeypatch.setattr(training, "start_workers", lambda *_: workers)
+    return train(config, folder, place=Place(("a:1", "b:2"), workers.index))
+
+
+def test_workers_take_their_own_batches_and_only_the_chief_validates_and_writes(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(text, training__accumulate_batches=4, validation__every_steps=2)
+    train(config, tmp_path / "alone")
+    alone, validations = [*script.updates], len(script.validations)
+    shares = []
+    for index in range(2):
+        script.updates.clear()
+        script.validations.clear()
+        train_as(Told(index, {}), config, tmp_path / "model", monkeypatch)
+        shares.append([*script.updates])
+        assert len(script.validations) == (0 if index else validations)
+    for whole, first, second in zip(alone, *shares, strict=True):
+        assert first.rows + second.rows == whole.rows
+        assert (first.number, second.number) == (whole.number, whole.number + 2)
+    own = tmp_path / "model" / "workers" / "1"
+    assert sorted(each.name for each in own.iterdir()) == [
+        ".lock", "config.toml", "encoded", "tokenizer",
+    ]  # fmt: skip
+    assert checkpoint_steps(tmp_path / "model")
+
+
+def test_a_worker_goes_by_what_the_chief_found_in_validation(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(
+        text,
+        training__accumulate_batches=2,
+        training__max_steps=20,
+        training__schedule="plateau",
+        training__learning_rate=0.8,
+        validation__every_steps=1,
+        validation__patience=3,
+    )
+    # Rounds without a better score, and plateaus: at the start and after each validation.
+    chief = [[0, 0], [0, 0], [1, 0], [2, 1], [3, 1]]
+    result = train_as(Told(1, {2: chief}), config, tmp_path / "model", monkeypatch)
+    assert (result.steps, result.stopped_early, result.best) == (4, True, {})
+    rates = [update.learning_rate for update in script.updates]
+    assert rates == pytest.approx([0.8, 0.8, 0.8, 0.4])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_signal_to_another_worker_stops_this_one_too(
+    index: int, script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(text, training__accumulate_batches=2)
+    # What the other gives: the step it begins with (asked of the chief), then its signals.
+    says = {1: [[0], [0], [0], [15]]}
+    with pytest.raises(Interrupted, match="stopped by signal 15 after step 3") as caught:
+        train_as(Told(index, says), config, tmp_path / "model", monkeypatch)
+    assert caught.value.exit_code == 143
+    assert checkpoint_steps(tmp_path / "model") == ([] if index else [3])
+
+
+def test_a_language_model_is_not_trained_by_several_workers(tmp_path: Path) -> None:
+    config = LanguageModelConfig.model_validate({"data": {"text": "text"}})
+    with pytest.raises(UsageError, match=r"^a language model is trained by one process.*TF_CONFIG"):
+        train(config, tmp_path / "model", place=Place(("a:1", "b:2"), 0))
+    assert not (tmp_path / "model").exists()
 
 
 # Real models
