@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from model_fixtures import SENTENCES, model_folder  # noqa: F401
 from rich.console import Console
+from test_workers import write_experiment
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
@@ -159,3 +160,17 @@ def test_scaling_writes_a_table_and_a_plot(
             rf"^\| {axis} \| {value} \| {system} \| [\d,]+ \| .+ \| [\d,]+ \|$", table, re.M
         )
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_several_workers_prints_both_speeds_and_the_account(tmp_path: Path) -> None:
+    config = write_experiment(tmp_path, model__dropout=0.0)
+    done = run(str(FOLDER / "several_workers.py"), str(config), "--steps=15")
+    assert done.returncode == 0, done.stderr
+    for row in (
+        rf"1 +│ {FIGURE} +│ [\d.]+",
+        rf"2 +│ {FIGURE} +│ [\d.]+",
+        r"losses differ by \d\.\de[-+]\d+ at most",
+        rf"8 +│ {FIGURE} +│ [\d.]+ +│ [\d.]+ +│ [\d.]+",
+    ):
+        assert re.search(row, done.stdout), f"{row}\n{done.stdout}"

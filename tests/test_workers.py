@@ -247,8 +247,12 @@ def test_a_killed_worker_ends_the_others_and_all_resume_to_the_same_weights(
     pair[lost].send_signal(signal.SIGKILL)
     (code, told) = ended(pair)[1 - lost]
     assert (code, "another worker is gone" in told) == (5, True), told
-    codes = [code for code, _ in ended(start_pair([config, config], folder, "--resume"))]
-    assert codes == [0, 0]
+    # By two again, or by one alone: how many there are is no part of the experiment.
+    if lost:
+        resumed = start_pair([config, config], folder, "--resume")
+    else:
+        resumed = [start(config, folder, "--resume")]
+    assert {code for code, _ in ended(resumed)} == {0}
     assert_same_training(folder, tmp_path / "one", last_step=100)
 
 
