@@ -47,6 +47,9 @@ The modules in reading order. Those marked * import TensorFlow.
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
     generator         a language model: text written, and scored
     evaluation        BLEU, chrF and TER with signatures
+    comparison        whether one system is better than another
+    breakdown         scores by length and by sentence
+    report            an evaluation as text, JSON or a page
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output
     file_translation  files and streams through a translator

@@ -32,6 +32,7 @@ from seq2seq.streams import check_new, standard_input, standard_output, write_ne
 from seq2seq.translator import Translator
 
 if TYPE_CHECKING:
+    from seq2seq.report import Report
     from seq2seq.training import TrainingResult
 
 _SCORED_AT_A_TIME = 1024
@@ -334,23 +335,52 @@ def evaluate(
     hypothesis: Annotated[
         Path | None, typer.Option(help="Translations to score; no model is run. - is stdin.")
     ] = None,
-    output_format: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Translations of another system, to test the difference with."),
+    ] = None,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase", help="BLEU and chrF without regard to case.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Page to write: scores, BLEU by length, worst translations."
+        ),
+    ] = None,
+    output_format: Annotated[
+        Literal["text", "json", "jsonl"],
+        typer.Option("--format", help="json has scores by length; jsonl every sentence's."),
+    ] = "text",
 ) -> None:
     """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
 
-    Of a language model print loss (nats), perplexity and bits per character of a text. BLEU splits
-    words as the model's validation does; 13a where no MODEL is given.
+    Beside each is half its 95 % confidence interval. Of a language model print loss (nats),
+    perplexity and bits per character of a text. BLEU splits words as the model's validation does;
+    13a where no MODEL is given.
     """
     if hypothesis is None and (model is None or source is None):
         raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
     if model and isinstance(load_any_model_config(model), LanguageModelConfig):
-        if source is None or hypothesis is not None or reference:
+        others = hypothesis or baseline or lowercase or report or output_format == "jsonl"
+        if source is None or others or reference:
             raise UsageError(f"evaluate: {model} is a language model: needs --source and no more")
         _evaluate_text(model, source, as_json=output_format == "json")
         return
     if not reference:
         raise UsageError("evaluate: needs --reference, the translations to compare with")
-    _evaluate_translations(model, source, hypothesis, reference, as_json=output_format == "json")
+    if report:
+        check_new(report)
+    found = _report(model, source, hypothesis, reference, baseline, lowercase=lowercase)
+
+    from seq2seq.report import render_html, render_json, render_jsonl, render_text
+
+    for warning in found.evaluation.warnings:
+        say(f"warning: {warning}")
+    if report:
+        write_new(report, render_html(found).encode())
+    render = {"text": render_text, "json": render_json, "jsonl": render_jsonl}[output_format]
+    standard_output().write(render(found))
 
 
 @app.command()
@@ -457,40 +487,48 @@ def _evaluate_text(model: Path, source: Path, *, as_json: bool) -> None:
         standard_output().write(f"{name:<20}{shown}\n")
 
 
-def _evaluate_translations(
+def _report(
     model: Path | None,
     source: Path | None,
     hypothesis: Path | None,
     reference: Sequence[Path],
+    baseline: Path | None,
     *,
-    as_json: bool,
-) -> None:
-    """Prints the scores of a translator's translations, or of given ones."""
-    config = load_model_config(model) if model else None
-    from seq2seq.evaluation import check_line_counts, render_json, render_text
+    lowercase: bool,
+) -> "Report":
+    """The evaluation of a translator's translations, or of given ones."""
+    from seq2seq.comparison import compare
+    from seq2seq.evaluation import check_line_counts
     from seq2seq.evaluation import evaluate as evaluate_lines
+    from seq2seq.report import Report
 
+    config = load_model_config(model) if model else None
+    tokenizer = config.validation.bleu_tokenizer if config else "13a"
     references = [list(read_lines(path)) for path in reference]
-    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
     sources = list(read_lines(source)) if source else []
-    if source:
-        check_line_counts([(str(source), len(sources)), *lengths])
+    others = list(read_lines(baseline)) if baseline else []
+    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
+    lengths[:0] = [(str(source), len(sources))] if source else []
+    check_line_counts([*lengths, *([(str(baseline), len(others))] if baseline else [])])
     if model and hypothesis is None:
         name, hypotheses = f"translations of {source}", best_texts(model, sources)
     else:
         name = "standard input" if str(hypothesis) == "-" else str(hypothesis)
         hypotheses = list(_lines(str(hypothesis)))
-    evaluation = evaluate_lines(
-        hypotheses,
-        references,
-        tokenizer=config.validation.bleu_tokenizer if config else "13a",
-        hypothesis_name=name,
-        reference_names=[str(path) for path in reference],
+    options: Any = {"tokenizer": tokenizer, "lowercase": lowercase, "hypothesis_name": name}
+    names = [str(path) for path in reference]
+    evaluation = evaluate_lines(hypotheses, references, reference_names=names, **options)
+    comparisons = compare(hypotheses, others, references, **options) if baseline else []
+    return Report(
+        title=f"{model}: {name}" if model else name,
+        evaluation=evaluation,
+        hypotheses=hypotheses,
+        references=references,
+        tokenizer=tokenizer,
+        lowercase=lowercase,
+        sources=sources,
+        comparisons=comparisons,
     )
-    for warning in evaluation.warnings:
-        say(f"warning: {warning}")
-    render = render_json if as_json else render_text
-    standard_output().write(render(evaluation))
 
 
 def _lines(source: str) -> Iterator[str]:

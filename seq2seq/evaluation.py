@@ -5,17 +5,23 @@ and the version that made the number. Line counts are checked here, because sacr
 score as many lines as the shorter side has and say nothing.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import DataError, UsageError
 
 BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
+
+RESAMPLES = 1000
+"""Texts drawn for a confidence interval."""
+
+MOST_RESAMPLED = 5000
+"""Sentences of a text that texts are drawn from: sacreBLEU holds all that it draws in memory."""
 
 _OPTIONAL_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 # Share of lines that end in " ." from which a text counts as tokenised: some plain text has a few.
@@ -32,12 +38,16 @@ class Score:
         value: From 0 to 100 (TER may exceed it); higher is better, but for TER lower is.
         signature: How the number was made, in sacreBLEU's words.
         detail: For BLEU: n-gram precisions, brevity penalty and lengths; else empty.
+        interval: Half the width of the 95 % confidence interval, from scores of `RESAMPLES` texts
+            of as many sentences drawn from this one (Koehn 2004); None where none were drawn, as
+            of more than `MOST_RESAMPLED` sentences.
     """
 
     name: str
     value: float
     signature: str
     detail: str = ""
+    interval: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,11 @@ class Evaluation:
     ter: Score
     warnings: tuple[str, ...] = ()
 
+    @property
+    def scores(self) -> tuple[Score, Score, Score]:
+        """BLEU, chrF and TER."""
+        return self.bleu, self.chrf, self.ter
+
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Score:
     """BLEU of `hypotheses`, cased, against one reference each.
@@ -70,7 +85,7 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str = 
         UsageError: An unknown tokenizer, or one whose package is missing.
     """
     _check_scorable([("hypotheses", len(hypotheses)), ("references", len(references))])
-    return _score(_bleu_metric(tokenizer), hypotheses, [references])
+    return _score(bleu_metric(tokenizer), hypotheses, [references])
 
 
 def evaluate(
@@ -78,6 +93,7 @@ def evaluate(
     references: Sequence[Sequence[str]],
     *,
     tokenizer: str = "13a",
+    lowercase: bool = False,
     hypothesis_name: str = "hypotheses",
     reference_names: Sequence[str] = (),
 ) -> Evaluation:
@@ -87,6 +103,7 @@ def evaluate(
         hypotheses: Plain text: detokenised, no subword marks.
         references: One sequence of lines for each reference; a hypothesis is compared with all.
         tokenizer: What BLEU splits words with; one of `BLEU_TOKENIZERS`.
+        lowercase: Whether case is ignored; TER ignores it always.
         hypothesis_name: The file of the hypotheses, for messages.
         reference_names: The files of the references, for messages.
 
@@ -100,14 +117,21 @@ def evaluate(
     lengths = [(hypothesis_name, len(hypotheses))]
     lengths += [(name, len(lines)) for name, lines in zip(names, references, strict=True)]
     _check_scorable(lengths)
+    found = [
+        replace(
+            _score(metric, hypotheses, references),
+            interval=_interval(metric, hypotheses, references),
+        )
+        for metric in metrics(tokenizer, lowercase=lowercase)
+    ]
     return Evaluation(
         sentences=len(hypotheses),
         references=len(references),
         blank_hypotheses=sum(not line.strip() for line in hypotheses),
         blank_references=sum(not line.strip() for lines in references for line in lines),
-        bleu=_score(_bleu_metric(tokenizer), hypotheses, references),
-        chrf=_score(CHRF(), hypotheses, references),
-        ter=_score(TER(), hypotheses, references),
+        bleu=found[0],
+        chrf=found[1],
+        ter=found[2],
         warnings=_warnings(hypotheses, name=hypothesis_name),
     )
 
@@ -130,39 +154,6 @@ def check_line_counts(lengths: Sequence[tuple[str, int]]) -> None:
             )
 
 
-def render_text(evaluation: Evaluation) -> str:
-    """The scores as lines of text for people, the last one with its line feed."""
-    scores = (evaluation.bleu, evaluation.chrf, evaluation.ter)
-    lines = [f"{score.name:<5} {score.value:6.2f}  {score.signature}" for score in scores]
-    lines += [
-        f"{evaluation.bleu.name}: {evaluation.bleu.detail}",
-        f"{evaluation.sentences} sentences, {evaluation.references} references each, "
-        f"{evaluation.blank_hypotheses} blank hypotheses, "
-        f"{evaluation.blank_references} blank references",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def render_json(evaluation: Evaluation) -> str:
-    """The scores as one JSON object on one line, unrounded."""
-    record: dict[str, Any] = {
-        "sentences": evaluation.sentences,
-        "references": evaluation.references,
-        "blank_hypotheses": evaluation.blank_hypotheses,
-        "blank_references": evaluation.blank_references,
-    }
-    for key, score in (
-        ("bleu", evaluation.bleu),
-        ("chrf", evaluation.chrf),
-        ("ter", evaluation.ter),
-    ):
-        record[key] = {"name": score.name, "score": score.value, "signature": score.signature}
-        if score.detail:
-            record[key]["detail"] = score.detail
-    record["warnings"] = list(evaluation.warnings)
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
 def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
     check_line_counts(lengths)
     name, length = lengths[0]
@@ -170,14 +161,32 @@ def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
         raise DataError(f"{name}: 0 lines; there is nothing to score")
 
 
-def _bleu_metric(tokenizer: str) -> Any:
+def metrics(tokenizer: str, *, lowercase: bool) -> tuple[Any, Any, Any]:
+    """sacreBLEU's BLEU, chrF and TER.
+
+    Raises:
+        UsageError: An unknown tokenizer, or one whose package is missing.
+    """
+    return bleu_metric(tokenizer, lowercase=lowercase), CHRF(lowercase=lowercase), TER()
+
+
+def bleu_metric(tokenizer: str, **options: bool) -> Any:
+    """sacreBLEU's BLEU.
+
+    Args:
+        tokenizer: One of `BLEU_TOKENIZERS`.
+        **options: Of sacreBLEU.
+
+    Raises:
+        UsageError: An unknown tokenizer, or one whose package is missing.
+    """
     if tokenizer not in BLEU_TOKENIZERS:
         raise UsageError(
             f"BLEU tokenizer: got {tokenizer!r}, expected one of {', '.join(BLEU_TOKENIZERS)}"
         )
     try:
         # force: the warning about tokenised text is ours, see `_warnings`
-        return BLEU(tokenize=tokenizer, force=True)
+        return BLEU(tokenize=tokenizer, force=True, **options)
     except RuntimeError as err:  # what sacreBLEU raises where an optional package is missing
         package = _OPTIONAL_PACKAGES.get(tokenizer, "sacrebleu")
         raise UsageError(
@@ -195,6 +204,20 @@ def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence
             f"{score.sys_len} words for {score.ref_len} in the reference"
         )
     return Score(score.name, float(score.score), metric.get_signature().format(), detail)
+
+
+def _interval(
+    metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> float | None:
+    """Half the width of the confidence interval of a score."""
+    if len(hypotheses) > MOST_RESAMPLED:
+        return None
+    # A comparison of one system with none: corpus_score itself fails where scores are 0.
+    texts = [list(lines) for lines in references]
+    resampled = PairedTest([("", list(hypotheses))], {"": metric}, texts, "bs", RESAMPLES)
+    _, scores = resampled()
+    ((_, (result,)),) = (item for item in scores.items() if item[0] != "System")
+    return float(result.ci)
 
 
 def _warnings(hypotheses: Sequence[str], *, name: str) -> tuple[str, ...]:

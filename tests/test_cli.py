@@ -55,7 +55,10 @@ def test_help_lists_the_commands(capsysbinary):
         ("generate", "--prime --length --temperature --top-k --top-p --seed --samples"),
         ("attention", "-o --output --target --beam-size"),
         ("score", "--source --target"),
-        ("evaluate", "--source --reference --hypothesis --format"),
+        (
+            "evaluate",
+            "--source --reference --hypothesis --baseline --lowercase --report --format",
+        ),
         ("inspect", ""),
     ],
 )
@@ -235,9 +238,9 @@ def test_hypotheses_may_come_from_standard_input(source, stdin, capsysbinary):
     stdin.close()
     assert main(["evaluate", "--reference", str(source), "--hypothesis", "-"]) == 0
     lines, _ = output_of(capsysbinary)
-    assert lines[0].startswith("BLEU  100.00  nrefs:1|")
-    assert lines[1].startswith("chrF2 100.00  nrefs:1|")
-    assert lines[2].startswith("TER     0.00  nrefs:1|")
+    assert lines[0].startswith("BLEU  100.00 ± ")
+    assert lines[1].startswith("chrF2 100.00 ± ")
+    assert lines[2].startswith("TER     0.00 ± ")
 
 
 def test_the_models_own_translations_are_scored(loaded, translator, source, tmp_path, capsysbinary):
@@ -249,6 +252,25 @@ def test_the_models_own_translations_are_scored(loaded, translator, source, tmp_
     lines, errors = output_of(capsysbinary)
     assert json.loads(lines[0])["chrf"]["score"] == pytest.approx(100)
     assert errors.startswith("5 lines translated, 1 of them blank; ")
+
+
+def test_evaluate_compares_two_systems_and_writes_a_report(source, tmp_path, capsysbinary):
+    page = tmp_path / "report.html"
+    hypothesis, baseline = tmp_path / "hypothesis", tmp_path / "baseline"
+    lines = source.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    hypothesis.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    baseline.write_text("".join(f"x{line}\n" for line in lines), encoding="utf-8")
+    given = ["evaluate", "--reference", str(source), "--hypothesis", str(hypothesis)]
+    given += ["--baseline", str(baseline), "--report", str(page), "--format", "json"]
+    assert main(given) == 0
+    (line,), _ = output_of(capsysbinary)
+    compared = json.loads(line)["comparison"]
+    assert compared[1]["value"] > compared[1]["baseline"]
+    assert "<h2>Beside the baseline</h2>" in page.read_text(encoding="utf-8")
+    assert main(given) == 2  # the report is there: nothing is replaced
+    assert "report.html: exists already" in output_of(capsysbinary)[1]
+    assert main([*given[:5], "--format", "jsonl"]) == 0
+    assert len(output_of(capsysbinary)[0]) == len(lines)
 
 
 def test_evaluate_checks_line_counts_before_translating(not_loaded, source, tmp_path, capsysbinary):

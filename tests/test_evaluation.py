@@ -1,4 +1,3 @@
-import json
 from typing import get_args
 
 import pytest
@@ -10,8 +9,6 @@ from seq2seq.evaluation import (
     bleu,
     check_line_counts,
     evaluate,
-    render_json,
-    render_text,
 )
 
 FOX = "the quick brown fox jumps over the lazy dog"
@@ -160,31 +157,27 @@ def test_line_separators_inside_a_line_do_not_shift_lines():
     assert evaluation.bleu.value == pytest.approx(100)
 
 
-def test_text_rendering_has_each_score_with_its_signature():
-    evaluation = evaluate([FOX], [[FOX]])
-    lines = render_text(evaluation).split("\n")
-    assert lines[0] == f"BLEU  100.00  {evaluation.bleu.signature}"
-    assert lines[1] == f"chrF2 100.00  {evaluation.chrf.signature}"
-    assert lines[2] == f"TER     0.00  {evaluation.ter.signature}"
-    assert lines[3].startswith("BLEU: precisions 100.0/100.0/100.0/100.0, brevity penalty 1.000")
-    assert lines[4] == "1 sentences, 1 references each, 0 blank hypotheses, 0 blank references"
-    assert lines[5:] == [""]
+def test_case_is_ignored_on_request():
+    assert evaluate([FOX], [[FOX.upper()]]).bleu.value == 0
+    ignored = evaluate([FOX], [[FOX.upper()]], lowercase=True)
+    assert (ignored.bleu.value, ignored.chrf.value) == pytest.approx((100, 100))
+    assert "case:lc" in ignored.bleu.signature
 
 
-def test_json_rendering_holds_the_same_numbers_unrounded_on_one_line():
-    evaluation = evaluate([FOX, "x@@ y"], [[FOX, "x z"]])
-    text = render_json(evaluation)
-    assert text.endswith("}\n")
-    assert text.count("\n") == 1
-    record = json.loads(text)
-    assert record["sentences"] == 2
-    for key, score in (
-        ("bleu", evaluation.bleu),
-        ("chrf", evaluation.chrf),
-        ("ter", evaluation.ter),
-    ):
-        assert record[key]["name"] == score.name
-        assert record[key]["score"] == score.value
-        assert record[key]["signature"] == score.signature
-    assert record["warnings"] == list(evaluation.warnings)
-    assert len(record["warnings"]) == 1
+def test_the_interval_is_that_of_the_mean_of_independent_sentences():
+    # One word each, every other one wrong: TER is the mean of 0 or 100, with a standard error of
+    # 100 * sqrt(0.5 * 0.5 / 400) = 2.5, and 95 % of a normal distribution lie within 1.96 of them.
+    ter = evaluate(["a", "b"] * 200, [["a"] * 400]).ter
+    assert ter.value == pytest.approx(50)
+    assert ter.interval == pytest.approx(1.96 * 2.5, rel=0.1)
+
+
+def test_a_text_without_doubt_has_no_width():
+    assert evaluate([FOX] * 20, [[FOX] * 20]).bleu.interval == pytest.approx(0)
+
+
+def test_texts_too_long_to_be_resampled_have_no_interval(monkeypatch):
+    monkeypatch.setattr("seq2seq.evaluation.MOST_RESAMPLED", 2)
+    assert evaluate([FOX] * 2, [[FOX] * 2]).bleu.interval is not None
+    longer = evaluate([FOX] * 3, [[FOX] * 3])
+    assert [score.interval for score in longer.scores] == [None, None, None]

@@ -1,0 +1,81 @@
+"""Significance: against all possible swaps, and what must hold of any test."""
+
+import itertools
+
+import pytest
+
+from seq2seq import comparison
+from seq2seq.comparison import compare
+from seq2seq.errors import DataError, UsageError
+from seq2seq.evaluation import evaluate
+
+# Words of the references, and edits that each system needs: TER is edits / words.
+REFERENCES = ["a b c d", "e f", "g h i", "j k l m n", "o p q", "r s", "t u v w", "x y z"]
+SYSTEM = ["a b c d", "e f", "g h i", "j k l m 1", "o p q", "r 1", "t u v w", "x y z"]
+BASELINE = ["a b 1 2", "e 1", "g h i", "j k l m n", "o 1 2", "r 1", "t u v 1", "x y z"]
+
+
+def edits(lines: list[str]) -> list[int]:
+    """Words to change: all lines have the length of their references."""
+    return [
+        sum(word != wanted for word, wanted in zip(line.split(), right.split(), strict=True))
+        for line, right in zip(lines, REFERENCES, strict=True)
+    ]
+
+
+def exact_p_of_swaps() -> float:
+    """Of all ways to swap the systems' lines, the share with a larger difference."""
+    ours, theirs = edits(SYSTEM), edits(BASELINE)
+    observed = abs(sum(ours) - sum(theirs))
+    swaps = itertools.product([1, -1], repeat=len(ours))
+    differences = [
+        abs(sum(sign * (a - b) for sign, a, b in zip(signs, ours, theirs, strict=True)))
+        for signs in swaps
+    ]
+    return sum(each > observed for each in differences) / len(differences)
+
+
+def test_p_of_randomisation_is_the_share_of_swaps_that_differ_more():
+    ter = compare(SYSTEM, BASELINE, [REFERENCES])[2]
+    words = sum(len(line.split()) for line in REFERENCES)
+    assert ter.name == "TER"
+    assert ter.value == pytest.approx(100 * sum(edits(SYSTEM)) / words)
+    assert ter.baseline == pytest.approx(100 * sum(edits(BASELINE)) / words)
+    # 10,000 swaps are drawn: a standard error of 0.005 at most.
+    assert ter.randomization == pytest.approx(exact_p_of_swaps(), abs=0.02)
+
+
+def test_scores_are_those_of_each_system_alone():
+    found = compare(SYSTEM, BASELINE, [REFERENCES], lowercase=True)
+    alone = [evaluate(each, [REFERENCES], lowercase=True) for each in (SYSTEM, BASELINE)]
+    for each, ours, theirs in zip(found, *(each.scores for each in alone), strict=True):
+        assert each.name == ours.name
+        assert (each.value, each.baseline) == pytest.approx((ours.value, theirs.value))
+
+
+def test_a_system_differs_from_itself_by_chance_only():
+    for each in compare(SYSTEM, SYSTEM, [REFERENCES]):
+        assert each.value == each.baseline
+        assert (each.bootstrap, each.randomization) == (1, 1)
+
+
+def test_a_system_that_is_better_everywhere_is_no_chance():
+    right = [f"word number {i} of a long test" for i in range(60)]
+    wrong = [f"quite something else than {i}" for i in range(60)]
+    for each in compare(right, wrong, [right]):
+        # The least that so many draws can show.
+        assert each.bootstrap == pytest.approx(1 / 1001)
+        assert each.randomization == pytest.approx(1 / 10001)
+        assert "|bs:1000|seed:" in each.signatures[0]
+        assert "|ar:10000|seed:" in each.signatures[1]
+
+
+def test_files_of_different_length_are_refused_by_name():
+    with pytest.raises(DataError, match=r"^base: 7 lines, but sys has 8; line i of each"):
+        compare(SYSTEM, BASELINE[1:], [REFERENCES], hypothesis_name="sys", baseline_name="base")
+
+
+def test_more_than_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(comparison, "MOST_RESAMPLED", 7)
+    with pytest.raises(UsageError, match=r"^baseline: 8 sentences, expected at most 7 to test"):
+        compare(SYSTEM, BASELINE, [REFERENCES])
