@@ -254,14 +254,13 @@ def translate(
     )
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
-    options = search_options(config.decoding, **settings)
+    search_options(config.decoding, **settings)
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     job.check(resume=resume)
     with _terminable():
         if job.can_resume:
-            deciding = job.deciding(options, format=output_format, alignment=alignment)
-            translate_file(job, deciding, resume=resume)
+            translate_file(job, {"format": output_format, "alignment": alignment}, resume=resume)
         else:
             translate_stream(job)
 

@@ -25,7 +25,7 @@ class DataError(Seq2SeqError):
 
 
 class ModelError(Seq2SeqError):
-    """A model folder, tokenizer or checkpoint that is missing, damaged or of another kind."""
+    """A model folder, tokenizer, checkpoint or journal: missing, damaged or of another kind."""
 
     exit_code = 4
 

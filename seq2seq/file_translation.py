@@ -7,20 +7,20 @@ last finished window whatever happens, and a later run goes on from there; see `
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.config import CONFIG_FILE
 from seq2seq.console import Advance, say
 from seq2seq.errors import UsageError
 from seq2seq.journal import ResumableOutput, resumable_output
 from seq2seq.lines import count_lines, read_lines, unreadable
 from seq2seq.output_formats import Renderer
-from seq2seq.search_options import Options, SearchOptions, search_options
+from seq2seq.search_options import Options, search_options
 from seq2seq.streams import check_new, is_special, opened_output, standard_input
 from seq2seq.translation import Translation
-from seq2seq.translator import TOKENIZER_FOLDER, Translator
+from seq2seq.translator import Translator
 
 _HASH_DIGITS = 16  # 64 bits tell any two files from each other that nobody made to be alike
 _UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
@@ -98,26 +98,26 @@ class Job(NamedTuple):
         """Those of all lines from number `first` on, counted from 0."""
         return islice(read_lines(self.prefix), first, None) if self.prefix else None
 
-    def deciding(self, options: SearchOptions, **more: Any) -> dict[str, Any]:
-        """All that decides the output but the text, as JSON values; contents as hashes."""
-        from seq2seq.checkpoint import best_weights_sha256  # heavier than what other commands need
+    def deciding(self, translator: Translator, **written: Any) -> dict[str, Any]:
+        """All that decides the output but the text, as JSON values; contents as hashes.
 
-        model = self.models[0]
-        files = sorted(path for path in (model / TOKENIZER_FOLDER).glob("*") if path.is_file())
-        parts = {
-            "tokenizer": b"".join(path.read_bytes() for path in files),
-            "configuration": (model / CONFIG_FILE).read_bytes(),
-            "prefix": b"".join(f"{line}\n".encode() for line in self.prefixes() or ()),
-        }
-        hashes = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
-        weights = [best_weights_sha256(each)[:_HASH_DIGITS] for each in self.models]
-        searched = asdict(options)
+        The hashes are those of the model in memory: what lies in its folder may be replaced, by a
+        training that goes on there, between two times of reading it.
+
+        Args:
+            translator: What the texts are translated by.
+            **written: How translations are written.
+        """
+        prefixes = hashlib.sha256()
+        for line in self.prefixes() or ():
+            prefixes.update(f"{line}\n".encode())
+        hashes = {**translator.fingerprints, "prefix": prefixes.hexdigest()}
+        searched = asdict(search_options(translator.config.decoding, **self.settings))
         del searched["details"]  # what is written of them is in the format
         return {
-            "weights": " ".join(weights),
             **{name: each[:_HASH_DIGITS] for name, each in hashes.items()},
             **searched,
-            **more,
+            **written,
         }
 
 
@@ -167,27 +167,32 @@ class Summary:
             )
 
 
-def translate_file(job: Job, deciding: Mapping[str, Any], *, resume: bool) -> None:
+def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> None:
     """Does a job that can be resumed.
 
     Args:
         job: From file to file.
-        deciding: See `Job.deciding`: what an earlier run must have been asked as well.
-        resume: Go on with what it left, if there is anything.
+        written: How translations are written, as JSON values: it has to be the same if the job is
+            gone on with, as has the model and all else in `Job.deciding`.
+        resume: Go on with what an earlier run left, if there is anything.
 
     Raises:
         Seq2SeqError: As reading, translating and `resumable_output` do.
     """
     assert job.output is not None
     texts = read_lines(Path(job.source))
+    loaded = cache(job.load)  # when the output is known to be free, as it takes seconds
+
+    def deciding() -> dict[str, Any]:
+        return job.deciding(loaded(), **written)
+
     with resumable_output(job.output, texts, settings=deciding, resume=resume) as output:
-        summary = _translate_rest(job, output)
+        summary = _translate_rest(job, loaded(), output)
     summary.report()
 
 
-def _translate_rest(job: Job, output: ResumableOutput) -> Summary:
+def _translate_rest(job: Job, translator: Translator, output: ResumableOutput) -> Summary:
     """Translates the lines that are not done yet; what is written is saved after each window."""
-    translator = job.load()
     window_size = search_options(translator.config.decoding, **job.settings).window_size
     summary = Summary(
         before=output.lines,

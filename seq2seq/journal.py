@@ -14,14 +14,14 @@ failed at line 5,000,000 because it was not UTF-8 goes on when it is.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from seq2seq.errors import LockedError, UsageError
+from seq2seq.errors import LockedError, ModelError, UsageError
 from seq2seq.streams import LineOutput, check_new, opened, unwritable
 
 FORMAT_VERSION = 1
@@ -96,7 +96,7 @@ class ResumableOutput:
 
 @contextmanager
 def resumable_output(
-    path: Path, texts: Iterable[str], *, settings: Settings, resume: bool
+    path: Path, texts: Iterable[str], *, settings: Callable[[], Settings], resume: bool
 ) -> Iterator[ResumableOutput]:
     """An output that appears as `path` when all of it is written; what fails keeps what was saved.
 
@@ -106,12 +106,14 @@ def resumable_output(
     Args:
         path: A file, not a device or pipe; it does not exist yet.
         texts: The lines of the input, from the first one on.
-        settings: All that decides the output except the input, as JSON values.
+        settings: Gives all that decides the output except the input, as JSON values; asked once,
+            after what can be checked without.
         resume: Go on with what an earlier run left, if there is anything.
 
     Raises:
         UsageError: `path` exists; or there is something of an earlier run, and `resume` is not
-            asked for, or its settings or its input were others.
+            asked for.
+        ModelError: What the earlier run left is of other settings or another input.
         LockedError: Another process is writing it.
         StorageError: It cannot be written.
     """
@@ -120,10 +122,11 @@ def resumable_output(
         with _nothing_left_of_nothing(path):
             check_new(path)
             if earlier.mark.lines:
-                _check_resumable(path, earlier, settings=settings, resume=resume)
+                _check_wanted(path, earlier, resume=resume)
+                _check_same(path, earlier, settings())
                 _cut(path, journal, earlier)
             else:
-                _begin(path, journal, settings)
+                _begin(path, journal, settings())
             with opened(_partial(path), "r+b", name=str(path)) as partial:
                 partial.seek(0, os.SEEK_END)
                 output = ResumableOutput(
@@ -221,7 +224,7 @@ def _earlier(path: Path) -> _Earlier:
     """What earlier runs left, which may be nothing.
 
     Raises:
-        UsageError: The journal is of another kind.
+        ModelError: The journal is of another kind.
     """
     # What comes after the last LF is nothing, or what a kill or a full disk left of a line.
     lines = _journal(path).read_bytes().split(b"\n")[:-1]
@@ -246,18 +249,21 @@ def _settings(path: Path, header: bytes) -> Settings:
         fields = json.loads(header)
         if fields["format"] == FORMAT_VERSION:
             return dict(fields["settings"])
-    raise UsageError(
+    raise ModelError(
         f"{_journal(path)}: not the journal of a translation by this version; delete it to start "
         "again"
     )
 
 
-def _check_resumable(path: Path, earlier: _Earlier, *, settings: Settings, resume: bool) -> None:
-    lines = f"{earlier.mark.lines:,} lines"
+def _check_wanted(path: Path, earlier: _Earlier, *, resume: bool) -> None:
     if not resume:
         raise UsageError(
-            f"{path}: {lines} are translated already; go on with --resume, or {_start_again(path)}"
+            f"{path}: {earlier.mark.lines:,} lines are translated already; go on with --resume, or "
+            f"{_start_again(path)}"
         )
+
+
+def _check_same(path: Path, earlier: _Earlier, settings: Settings) -> None:
     now = json.loads(json.dumps(settings))  # as it would be read: a tuple is a list then
     differing = [
         f"{key} was {earlier.settings.get(key)}, is {now.get(key)}"
@@ -265,9 +271,9 @@ def _check_resumable(path: Path, earlier: _Earlier, *, settings: Settings, resum
         if earlier.settings.get(key) != now.get(key)
     ]
     if differing:
-        raise UsageError(
-            f"{path}: {lines} are translated with other settings: {'; '.join(differing)}; "
-            f"give the same, or {_start_again(path)}"
+        raise ModelError(
+            f"{path}: {earlier.mark.lines:,} lines are translated with other settings: "
+            f"{'; '.join(differing)}; give the same, or {_start_again(path)}"
         )
 
 
@@ -277,7 +283,7 @@ def _pass_over(path: Path, texts: Iterator[str], mark: Mark) -> "hashlib._Hash":
     for text in islice(texts, mark.lines):
         done.update(f"{text}\n".encode())
     if done.hexdigest() != mark.input_sha256:
-        raise UsageError(
+        raise ModelError(
             f"{path}: the first {mark.lines:,} lines of the input are not those that were "
             f"translated; give the same input, or {_start_again(path)}"
         )

@@ -8,6 +8,7 @@ TensorFlow is imported when a model is loaded, not before. Shapes: B sentences, 
 T target length, K beam, V vocabulary.
 """
 
+import hashlib
 import itertools
 import math
 import threading
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
-from seq2seq.config import Config, load_model_config
+from seq2seq.config import Config, dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.search_options import (
     Options,
@@ -132,6 +133,21 @@ class Translator:
             for each, config in zip(folders, configs, strict=True)
         ]
         return cls(configs[0], tokenizers[0], first, ensemble=others)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of `weights`, `tokenizer` and `configuration`: of all that the model is."""
+        tokenizers = f"{self.tokenizers.source.fingerprint} {self.tokenizers.target.fingerprint}"
+        weights = hashlib.sha256()
+        for model in self._models:
+            for name, weight in sorted(model.named_weights().items()):
+                weights.update(name.encode())
+                weights.update(np.ascontiguousarray(weight.numpy()))
+        return {
+            "weights": weights.hexdigest(),
+            "tokenizer": hashlib.sha256(tokenizers.encode()).hexdigest(),
+            "configuration": hashlib.sha256(dump_config(self.config).encode()).hexdigest(),
+        }
 
     def take_up_weights(self) -> None:
         """Takes up the weights of the models as they are now, after they have been changed."""

@@ -21,13 +21,15 @@ from cli_fixtures import (  # noqa: F401
     source,
     stdin,
 )
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from model_fixtures import SENTENCES, STEP, model_folder, translator  # noqa: F401
 
 from seq2seq import cli
-from seq2seq.checkpoint import Checkpoint, save_checkpoint, write_best
+from seq2seq.checkpoint import Checkpoint, load_best_weights, save_checkpoint, write_best
 from seq2seq.cli import main
 from seq2seq.journal import resumable_output
+from seq2seq.pairs import Pair
 from seq2seq.search_options import Sampling
+from seq2seq.tokenizer import train_tokenizers
 from seq2seq.translation import pharaoh
 from seq2seq.translator import Translator
 
@@ -419,50 +421,85 @@ def test_what_is_half_translated_is_not_begun_again_by_mistake(
         f"error: {output}: 16 lines are translated already; go on with --resume, {again}"
     )
     options = ["--resume", "--beam-size", "1", "--format", "jsonl"]
-    assert main(resumable(loaded, long_source, output, *options)) == 2
+    assert main(resumable(loaded, long_source, output, *options)) == 4
     assert error_of(capsysbinary) == (
         f"error: {output}: 16 lines are translated with other settings: beam_size was 3, is 1; "
         f"format was text, is jsonl; give the same, {again}"
     )
     long_source.write_bytes(b"another\n" * 50)
-    assert main(resumable(loaded, long_source, output, "--resume")) == 2
+    assert main(resumable(loaded, long_source, output, "--resume")) == 4
     assert error_of(capsysbinary) == (
         f"error: {output}: the first 16 lines of the input are not those that were translated; "
         f"give the same input, {again}"
     )
 
 
-@pytest.mark.parametrize("part", ["config.toml", "tokenizer", "weights"])
+@pytest.mark.parametrize("part", ["configuration", "tokenizer", "weights"])
 def test_another_model_does_not_go_on(
-    loaded, model_folder, long_source, tmp_path, stopping, part, capsysbinary
+    loaded, translator, long_source, tmp_path, stopping, part, monkeypatch, capsysbinary
+):
+    output = tmp_path / "out.txt"
+    stopping(20, KeyboardInterrupt())
+    assert main(resumable(loaded, long_source, output)) == 130
+    capsysbinary.readouterr()
+    config, tokenizers, model = translator.config, translator.tokenizers, translator._models[0]
+    if part == "configuration":
+        config = config.model_copy(update={"seed": 2})
+    elif part == "tokenizer":
+        options = config.tokenizer.model_copy(update={"vocabulary_size": 30})
+        tokenizers = train_tokenizers([Pair(1, "a dog", "a cat")], options)
+    else:
+        (weight,) = [each for name, each in model.named_weights().items() if "bias" in name][:1]
+        monkeypatch.setattr(model, "named_weights", lambda: {"another": weight})
+    other = Translator(config, tokenizers, model)
+    monkeypatch.setattr(Translator, "load", lambda folder, **_: other)
+    assert main(resumable(loaded, long_source, output, "--resume")) == 4
+    assert re.fullmatch(
+        f"error: {output}: 16 lines are translated with other settings: "
+        f"{part} was [0-9a-f]{{16}}, is [0-9a-f]{{16}}; give the same, or delete .* to start again",
+        error_of(capsysbinary),
+    )
+
+
+def test_a_model_that_gets_better_while_it_is_loaded_is_known_by_what_was_loaded(
+    model_folder, long_source, tmp_path, monkeypatch, capsysbinary
 ):
     model, output = tmp_path / "model", tmp_path / "out.txt"
     shutil.copytree(model_folder, model)
-    stopping(20, KeyboardInterrupt())
-    assert main(resumable(str(model), long_source, output)) == 130
-    capsysbinary.readouterr()
-    if part == "config.toml":
-        with (model / part).open("a", encoding="utf-8") as file:
-            file.write("# another\n")
-    elif part == "tokenizer":
-        (model / part / "another").write_bytes(b"x")
-    else:
-        save_checkpoint(model, Checkpoint(8, {"kernel": np.zeros(3)}, optimizer={}, state={}))
+    load, search = Translator.load, Translator._search
+
+    def load_and_train_on(folder, **options):
+        found = load(folder, **options)
+        weights = load_best_weights(model)
+        weights["decoder/output_bias"] += 1.0
+        save_checkpoint(model, Checkpoint(8, weights, optimizer={}, state={}))
         write_best(model, {"step": 8})
-    assert main(resumable(str(model), long_source, output, "--resume")) == 2
-    name = {"config.toml": "configuration"}.get(part, part)
-    assert re.fullmatch(
-        f"error: {output}: 16 lines are translated with other settings: "
-        f"{name} was [0-9a-f]{{16}}, is [0-9a-f]{{16}}; give the same, or delete .* to start again",
-        error_of(capsysbinary),
-    )
+        return found
+
+    def search_and_stop(translator, sentences, options):
+        if sentences[0].number == 20:
+            raise KeyboardInterrupt
+        return search(translator, sentences, options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Translator, "load", load_and_train_on)
+        patched.setattr(Translator, "_search", search_and_stop)
+        assert main(resumable(str(model), long_source, output)) == 130
+    capsysbinary.readouterr()
+    assert main(resumable(str(model), long_source, output, "--resume")) == 4
+    assert "16 lines are translated with other settings: weights was " in error_of(capsysbinary)
+    write_best(model, {"step": STEP})
+    assert main(resumable(str(model), long_source, output, "--resume")) == 0
+    whole = tmp_path / "whole.txt"
+    assert main(resumable(str(model), long_source, whole)) == 0
+    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_an_output_that_is_being_written_is_exit_code_7(
     not_loaded, long_source, tmp_path, capsysbinary
 ):
     output = tmp_path / "out.txt"
-    with resumable_output(output, [], settings={}, resume=False):
+    with resumable_output(output, [], settings=dict, resume=False):
         assert main(resumable(not_loaded, long_source, output, "--resume")) == 7
     assert error_of(capsysbinary) == (
         f"error: {output}: another process is writing it; wait for it or stop it"

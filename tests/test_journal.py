@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from seq2seq import journal
-from seq2seq.errors import LockedError, StorageError, UsageError
+from seq2seq.errors import LockedError, ModelError, StorageError, UsageError
 from seq2seq.journal import resumable_output
 
 TEXTS = ["eins", "zwei", "", "vier", "fünf", "sechs", "sieben"]
@@ -34,7 +34,7 @@ def marks(tmp_path):
 
 def run(path, *, texts=TEXTS, settings=SETTINGS, resume=False, fail_after=None):
     """One run, which may fail; how many lines it wrote and the counts it found."""
-    with resumable_output(path, texts, settings=settings, resume=resume) as output:
+    with resumable_output(path, texts, settings=lambda: settings, resume=resume) as output:
         written, counts = 0, dict(output.saved.counts)
         for text in output.texts:
             if written == fail_after:
@@ -57,7 +57,7 @@ def leave(path, *, lines):
 
 
 def test_an_output_appears_only_when_it_is_whole_and_nothing_else_stays(path, tmp_path):
-    with resumable_output(path, TEXTS, settings=SETTINGS, resume=False) as output:
+    with resumable_output(path, TEXTS, settings=lambda: SETTINGS, resume=False) as output:
         for text in output.texts:
             output.write(text, f"<{text}>\n")
             output.save({})
@@ -79,7 +79,7 @@ def test_an_output_has_the_permissions_of_any_new_file(path, tmp_path):
 
 
 def test_every_mark_is_of_bytes_that_are_there(path, partial, marks):
-    with resumable_output(path, TEXTS, settings=SETTINGS, resume=False) as output:
+    with resumable_output(path, TEXTS, settings=lambda: SETTINGS, resume=False) as output:
         for text in output.texts:
             output.write(text, f"<{text}>\n")
             output.save({"seen": 7})
@@ -97,7 +97,7 @@ def test_the_partial_file_is_synced_before_the_mark_is_written(path, marks, monk
     def fsync(descriptor):
         synced.append((os.fstat(descriptor).st_ino, len(marks.read_bytes().splitlines())))
 
-    with resumable_output(path, TEXTS, settings=SETTINGS, resume=False) as output:
+    with resumable_output(path, TEXTS, settings=lambda: SETTINGS, resume=False) as output:
         monkeypatch.setattr(os, "fsync", fsync)
         output.write("eins", "<eins>\n")
         output.save({})
@@ -242,7 +242,7 @@ def test_another_kind_of_journal_is_left_alone(path, marks, header):
     marks.write_bytes(header)
     for resume in (True, False):
         with pytest.raises(
-            UsageError, match=r"\.out\.txt\.journal: not the journal of a translation by this"
+            ModelError, match=r"\.out\.txt\.journal: not the journal of a translation by this"
         ):
             run(path, resume=resume)
     assert marks.read_bytes() == header
@@ -273,7 +273,7 @@ def test_what_is_half_done_is_not_begun_again_by_mistake(half, marks):
 
 
 def test_other_settings_are_all_listed(half, marks):
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(ModelError) as raised:
         run(half, resume=True, settings={"beam_size": 4, "shape": (1, 2), "seed": 3})
     assert str(raised.value) == (
         f"{half}: 4 lines are translated with other settings: beam_size was 5, is 4; seed was "
@@ -285,7 +285,7 @@ def test_other_settings_are_all_listed(half, marks):
     "texts", [["eins", "ZWEI", *TEXTS[2:]], ["", *TEXTS], TEXTS[1:], TEXTS[:3], [], ["eins\nzwei"]]
 )
 def test_an_input_that_begins_otherwise_is_refused(half, marks, texts):
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(ModelError) as raised:
         run(half, resume=True, texts=texts)
     assert str(raised.value) == (
         f"{half}: the first 4 lines of the input are not those that were translated; give the "
@@ -302,7 +302,7 @@ def test_lines_that_are_not_done_may_be_corrected(path):
 
 def test_an_output_is_written_by_one_process_at_a_time(path):
     message = r"out\.txt: another process is writing it; wait for it or stop it"
-    with resumable_output(path, TEXTS, settings=SETTINGS, resume=False) as output:
+    with resumable_output(path, TEXTS, settings=lambda: SETTINGS, resume=False) as output:
         for resume in (True, False):
             with pytest.raises(LockedError, match=message):
                 run(path, resume=resume)
