@@ -23,7 +23,7 @@ from seq2seq.config import (
     load_model_config,
 )
 from seq2seq.console import say
-from seq2seq.errors import Interrupted, Seq2SeqError, UsageError
+from seq2seq.errors import DataError, Interrupted, Seq2SeqError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
 from seq2seq.lines import read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
@@ -475,6 +475,8 @@ def _evaluate_text(model: Path, source: Path, *, as_json: bool) -> None:
     from seq2seq.generator import LanguageModel
 
     text = read_text(source)
+    if not text:
+        raise DataError(f"{source}: is empty; there is nothing to score")
     score = LanguageModel.load(model).score(text)
     if score.unknown:
         say(f"warning: {source}: {score.unknown:,} symbols are scored as unknown to the model")

@@ -371,19 +371,34 @@ def load_any_model_config(folder: Path) -> AnyConfig:
 
 
 def with_absolute_paths(config: SomeConfig) -> SomeConfig:
-    """`config` with paths that mean the same from any working directory."""
+    """`config` with paths that mean the same from any working directory.
+
+    Raises:
+        UsageError: The name of a file or of its folder is not UTF-8, which TOML has to be.
+    """
     return config.model_copy(update={name: _absolute(value) for name, value in config})
 
 
 def _absolute(value: Any) -> Any:
     """`value` with every path in it made absolute."""
     if isinstance(value, Path):
-        return value.absolute()
+        return _in_utf8(value.absolute())
     if isinstance(value, list):
         return [_absolute(item) for item in value]
     if isinstance(value, _Section):
         return value.model_copy(update={name: _absolute(item) for name, item in value})
     return value
+
+
+def _in_utf8(path: Path) -> Path:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as err:
+        raise UsageError(
+            f"{str(path)!a}: a name that is not UTF-8; expected names that a configuration can "
+            "hold: rename the file or its folder"
+        ) from err
+    return path
 
 
 def dump_config(config: CommonConfig) -> str:

@@ -6,7 +6,9 @@ The folder has flat arrays and a manifest. The manifest tells what they were mad
 are used again for as long as that stays the same.
 """
 
+import hashlib
 import itertools
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -20,6 +22,7 @@ from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
     file_sha256,
+    fingerprint,
     is_undamaged,
     mapped_arrays,
     read_manifest,
@@ -33,6 +36,7 @@ from seq2seq.pairs import (
     Pair,
     PairCounts,
     check_rereadable,
+    line_numbers,
     no_usable_pairs,
     read_pairs,
     training_pairs,
@@ -56,7 +60,7 @@ __all__ = [
 _CHUNK_PAIRS = 8192
 _CHUNK_CHARACTERS = 2_000_000  # a chunk is closed at either limit, so that long lines need no more
 
-_FORMAT = 1  # of the folder that `encode_corpus` writes; another number is encoded anew
+_FORMAT = 2  # of the folder that `encode_corpus` writes; another number is encoded anew
 _SIDES = ("source", "target")
 _ARRAY_NAMES = (
     "lines",
@@ -95,19 +99,23 @@ class TextEncoders(Protocol):
         """The tokenizer of the target side."""
 
 
-def encode_corpus(config: Config, tokenizers: TextEncoders, folder: Path) -> PairCounts:
+def encode_corpus(
+    config: Config, tokenizers: TextEncoders, folder: Path, *, validation: Sequence[Pair] = ()
+) -> PairCounts:
     """Writes the ids of the training pairs to `folder`, for `ParallelIds` to open.
 
     Pairs over `data.max_source_length` or `data.max_target_length` pieces, end of sentence
-    included, are left out and counted. Memory does not grow with the corpus. Where `folder`
-    already has the ids of the same text, tokenizers and limits, they stay. Otherwise a folder
-    beside it is filled and takes its place at the end, so that `folder` is never half written;
-    what a killed call left beside it goes. One call a folder at a time.
+    included, are left out and counted; so are pairs that repeat others or are validation pairs, but
+    those stay. Memory grows by a few bytes a pair. Where `folder` already has the ids of the same
+    text, tokenizers and limits, they stay. Otherwise a folder beside it is filled and takes its
+    place at the end, so that `folder` is never half written; what a killed call left beside it
+    goes. One call a folder at a time.
 
     Args:
         config: Of it, `data` is used.
         tokenizers: What makes ids of the text.
         folder: Made, or replaced if it has nothing but an encoded corpus in it.
+        validation: Pairs to be counted where they are training pairs too.
 
     Raises:
         StorageError: A file cannot be read or `folder` cannot be written.
@@ -119,12 +127,15 @@ def encode_corpus(config: Config, tokenizers: TextEncoders, folder: Path) -> Pai
     for path in paths:
         check_rereadable(path)
     stamps = [_stamp(path) for path in paths]
-    key = _key(data, tokenizers)
+    held_out = {hash((pair.source, pair.target)) for pair in validation}
+    key = _key(data, tokenizers, validation)
     if (counts := _reusable(folder, key)) is not None:
         return counts
     counts = PairCounts()
     with replacing(folder, _ARRAY_NAMES) as temporary:
-        arrays = _write_arrays(data, tokenizers, temporary, counts)
+        hashes = array("q")
+        arrays = _write_arrays(data, tokenizers, temporary, counts, hashes)
+        _count_repeats(hashes, held_out, counts)
         if not counts.kept:
             raise no_usable_pairs(counts)
         for path, stamp in zip(paths, stamps, strict=True):
@@ -144,10 +155,14 @@ class ParallelIds:
         source_lengths: Ids of each source, end of sentence included, `[N]` int32.
         target_lengths: Ids of each target, end of sentence included, `[N]` int32.
         lines: Line number of each pair in the corpus, `[N]` int64.
+        fingerprint: Equal for equal ids.
     """
 
-    def __init__(self, counts: PairCounts, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(
+        self, counts: PairCounts, arrays: Mapping[str, NDArray[Any]], *, fingerprint: str
+    ) -> None:
         self.counts = counts
+        self.fingerprint = fingerprint
         self.source_lengths: NDArray[np.int32] = arrays["source_lengths"]
         self.target_lengths: NDArray[np.int32] = arrays["target_lengths"]
         self.lines: NDArray[np.int64] = arrays["lines"]
@@ -162,7 +177,8 @@ class ParallelIds:
         """
         try:
             manifest = read_manifest(folder, form=_FORMAT)
-            return cls(_counts(manifest["counts"]), mapped_arrays(folder, manifest, _ARRAY_NAMES))
+            arrays = mapped_arrays(folder, manifest, _ARRAY_NAMES)
+            return cls(_counts(manifest["counts"]), arrays, fingerprint=fingerprint(manifest))
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise DataError(
                 f"{folder}: not a complete encoded corpus ({err}); delete it and train again"
@@ -179,14 +195,16 @@ class ParallelIds:
         """The target ids of a pair, the last one ends the sentence: `[T]` int32."""
         return self._ids("target", row)
 
-    def location(self, row: int) -> str:
-        """Where the source of a pair is, as `file:line`, for messages."""
-        line = int(self.lines[row])
+    def location(self, rows: Iterable[int]) -> str:
+        """Where the sources of pairs are, as `a.en: lines 3, 8; b.en: line 1`, for messages."""
+        places, first = [], 0
+        lines = sorted(int(self.lines[row]) for row in rows)
         for file in self.counts.source_files:
-            if line <= file.lines:
-                break
-            line -= file.lines
-        return f"{file.name}:{line}"
+            here = [line - first for line in lines if first < line <= first + file.lines]
+            if here:
+                places.append(f"{file.name}: {line_numbers(here)}")
+            first += file.lines
+        return "; ".join(places)
 
     def _ids(self, side: str, row: int) -> NDArray[np.int32]:
         start, end = self._arrays[f"{side}_offsets"][row : row + 2]
@@ -195,9 +213,13 @@ class ParallelIds:
 
 
 def _write_arrays(
-    data: DataConfig, tokenizers: TextEncoders, folder: Path, counts: PairCounts
+    data: DataConfig,
+    tokenizers: TextEncoders,
+    folder: Path,
+    counts: PairCounts,
+    hashes: "array[int]",
 ) -> dict[str, dict[str, Any]]:
-    """Writes the arrays; what the manifest says about each."""
+    """Writes the arrays; what the manifest says about each. Hashes of pairs go to `hashes`."""
     with ExitStack() as stack:
         arrays = {
             name: stack.enter_context(ArrayFile(folder, name, dtype))
@@ -207,7 +229,7 @@ def _write_arrays(
         for side in ends:
             arrays[f"{side}_offsets"].append([0])
         for chunk in _chunks(training_pairs(data, counts)):
-            kept = _encoded(chunk, data, tokenizers, counts)
+            kept = _encoded(chunk, data, tokenizers, counts, hashes)
             arrays["lines"].append(kept["lines"])
             for side in ends:
                 lengths = [len(ids) for ids in kept[side]]
@@ -216,7 +238,14 @@ def _write_arrays(
                 arrays[f"{side}_lengths"].append(lengths)
                 arrays[f"{side}_offsets"].append(offsets)
                 arrays[f"{side}_ids"].append(itertools.chain.from_iterable(kept[side]))
-        return {name: array.finish() for name, array in arrays.items()}
+        return {name: each.finish() for name, each in arrays.items()}
+
+
+def _count_repeats(hashes: "array[int]", held_out: set[int], counts: PairCounts) -> None:
+    """Counts pairs that are there twice, by their hashes: two that are alike by chance are rare."""
+    distinct = np.unique(np.frombuffer(hashes, np.int64))
+    counts.repeated = len(hashes) - len(distinct)
+    counts.leaked = int(np.isin(distinct, np.fromiter(held_out, np.int64)).sum())
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
@@ -233,7 +262,11 @@ def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 
 
 def _encoded(
-    chunk: Sequence[Pair], data: DataConfig, tokenizers: TextEncoders, counts: PairCounts
+    chunk: Sequence[Pair],
+    data: DataConfig,
+    tokenizers: TextEncoders,
+    counts: PairCounts,
+    hashes: "array[int]",
 ) -> dict[str, list[Any]]:
     """The line numbers and ids, ended, of the pairs that are kept."""
     kept: dict[str, list[Any]] = {"lines": [], "source": [], "target": []}
@@ -247,6 +280,7 @@ def _encoded(
         else:
             counts.kept += 1
             counts.identical += pair.source == pair.target
+            hashes.append(hash((pair.source, pair.target)))
             kept["lines"].append(pair.line)
             kept["source"].append([*source, tokenizers.source.eos_id])
             kept["target"].append([*target, tokenizers.target.eos_id])
@@ -263,12 +297,13 @@ def _dtypes(tokenizers: TextEncoders) -> dict[str, str]:
     return dtypes
 
 
-def _key(data: DataConfig, tokenizers: TextEncoders) -> dict[str, Any]:
-    """All that decides the ids; equal keys, equal folders."""
+def _key(data: DataConfig, tokenizers: TextEncoders, validation: Sequence[Pair]) -> dict[str, Any]:
+    """All that decides ids and counts; equal keys, equal folders."""
     return {
         "format": _FORMAT,
         "sources": [file_sha256(path) for path in data.train_source],
         "targets": [file_sha256(path) for path in data.train_target],
+        "validation": hashlib.sha256(repr([pair[1:] for pair in validation]).encode()).hexdigest(),
         "source_tokenizer": tokenizers.source.fingerprint,
         "target_tokenizer": tokenizers.target.fingerprint,
         "max_source_length": data.max_source_length,

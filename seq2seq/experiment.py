@@ -1,6 +1,6 @@
 """What the training loop must know of a task; there is one class for each task."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +13,10 @@ from seq2seq.workers import Workers
 
 ENCODED = "encoded"
 """Folder of encoded text in a model folder."""
+
+
+Location = Callable[[], str]
+"""Tells where the text of a batch is, for messages."""
 
 
 class Validation(NamedTuple):
@@ -33,12 +37,12 @@ class Numbered(NamedTuple):
     Attributes:
         epoch: From 0.
         batch: What the updater is given.
-        location: Where its text is, for messages.
+        location: Tells where its text is, for messages.
     """
 
     epoch: int
     batch: Any
-    location: str
+    location: Location
 
 
 class Experiment(Protocol):
@@ -51,6 +55,7 @@ class Experiment(Protocol):
     Attributes:
         updater: Of the model.
         steps_per_epoch: Batches of an epoch.
+        fingerprint: Equal for equal encoded text.
         batches_per_update: Batches whose gradients make one update.
         validates: Whether there is anything to validate with. If not, the newest weights are the
             best.
@@ -58,6 +63,7 @@ class Experiment(Protocol):
 
     updater: Updater
     steps_per_epoch: int
+    fingerprint: str
     batches_per_update: int
     validates: bool
 

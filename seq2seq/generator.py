@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from seq2seq.config import LanguageModelConfig, load_language_model_config
-from seq2seq.errors import UsageError
+from seq2seq.errors import ModelError, UsageError
 from seq2seq.search_options import Sampling, check_whole_number
 from seq2seq.text_corpus import covering
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer
@@ -142,7 +142,10 @@ class LanguageModel:
                 vocabulary=tokenizer.vocabulary_size,
                 precision=resolve_precision(precision or config.precision),
             )
-        decoder.load(weights)
+        try:
+            decoder.load(weights)
+        except ModelError as err:
+            raise ModelError(f"{folder}: {err}") from err
         return cls(config, tokenizer, decoder)
 
     def take_up_weights(self) -> None:
@@ -179,7 +182,10 @@ class LanguageModel:
         """
         check_whole_number("samples", samples, at_least=1)
         length, sampling = self._options(length, temperature, top_k, top_p, seed)
-        parts = list(self._drawn(prime, length, sampling, samples, _DRAWN_AT_A_TIME))
+        from seq2seq.runtime import memory_for
+
+        with memory_for(f"{samples} samples at a time", advice="draw fewer"):
+            parts = list(self._drawn(prime, length, sampling, samples, _DRAWN_AT_A_TIME))
         return [self.tokenizer.decode(row) for row in np.concatenate(parts, axis=1)]
 
     def stream(

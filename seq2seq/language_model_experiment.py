@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,7 @@ class LanguageModelExperiment:
         self.updater = Updater(training, objective, seed=config.seed, workers=workers)
         self._model = LanguageModel(config, self._tokenizer, self._decoder)
         self._ids = TextIds.open(folder / ENCODED)
+        self.fingerprint = self._ids.fingerprint
         self._windows = Windows(self._ids.training, training.batch_size, training.window)
         self.steps_per_epoch = self._windows.steps
 
@@ -104,7 +106,8 @@ class LanguageModelExperiment:
                 epoch, step = divmod(number, self._windows.steps)
                 inputs, targets = self._windows.window(step)
                 where = f"window {step + 1} of {self._windows.steps} of epoch {epoch + 1}"
-                yield Numbered(epoch, WindowBatch(inputs, targets, step == 0), where)
+                batch = WindowBatch(inputs, targets, step == 0)
+                yield Numbered(epoch, batch, partial(str, where))
 
         yield numbered()
 

@@ -18,6 +18,7 @@ MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length l
 
 _CHUNK = 1 << 20
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # First bytes of files that are not UTF-8 text, and what to do about each.
 _FOREIGN_STARTS = {
@@ -58,6 +59,11 @@ def one_line(text: str) -> str:
     What comes out is one line to every reader, whatever it splits at.
     """
     return _LINE_BREAKING.sub(" ", text)
+
+
+def showable(text: str) -> str:
+    r"""`text` with control characters, but for LF and tab, as `\x1b`: no command to a terminal."""
+    return _UNSHOWABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def read_lines(

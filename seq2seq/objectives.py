@@ -87,7 +87,7 @@ class TranslationObjective:
 
     def carry(self, carried: Any) -> None:
         """Nothing: sentence pairs do not follow on from each other."""
-        del carried  # AutoGraph warns of a function that is a docstring and no more
+        del carried
 
     def carried(self) -> Mapping[str, tf.Variable]:
         """Nothing."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seq2seq.config import DataConfig
 from seq2seq.errors import DataError, StorageError, UsageError
 from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lines, unreadable
@@ -44,6 +47,8 @@ class PairCounts:
         read: Pairs in the files.
         kept: Pairs to train on.
         identical: Kept pairs whose source and target are the same text.
+        repeated: Kept pairs that are there before.
+        leaked: Different kept pairs that are validation pairs as well.
         dropped: Pairs left out, by reason.
         first_lines: The first line numbers left out, by reason.
         source_files: What each source file had.
@@ -54,6 +59,8 @@ class PairCounts:
     read: int = 0
     kept: int = 0
     identical: int = 0
+    repeated: int = 0
+    leaked: int = 0
     dropped: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(_REASONS, 0))
     first_lines: dict[Reason, list[int]] = field(
         default_factory=lambda: {reason: [] for reason in _REASONS}
@@ -91,7 +98,7 @@ class PairCounts:
     def reasons(self) -> str:
         """Why pairs were left out: `3 blank (lines 4, 17, 90), 1 too long (line 8)`."""
         return ", ".join(
-            f"{count} {_REASON_WORDS[reason]} ({_line_numbers(self.first_lines[reason], count)})"
+            f"{count} {_REASON_WORDS[reason]} ({line_numbers(self.first_lines[reason], count)})"
             for reason, count in self.dropped.items()
             if count
         )
@@ -101,6 +108,8 @@ class PairCounts:
         parts = [f"pairs: {self.read} read, {self.kept} kept"]
         if reasons := self.reasons():
             parts.append(f"left out: {reasons}")
+        if self.repeated:
+            parts.append(f"repeated: {self.repeated}")
         if cleaned := _cleaned(self.files):
             parts.append(f"cleaned: {cleaned}")
         return "; ".join(parts)
@@ -112,6 +121,11 @@ class PairCounts:
             found.append(
                 f"source and target are the same text in {self.identical} of {self.kept} pairs: "
                 "is one of the files the wrong one?"
+            )
+        if self.leaked:
+            found.append(
+                f"validation pairs that are training pairs as well: {self.leaked}; scores are too "
+                "good by that much"
             )
         if self.bad_utf8 * 10 > self.read:
             found.append(
@@ -263,6 +277,31 @@ def check_rereadable(path: Path) -> None:
         raise UsageError(f"{path}: not a regular file; training reads it more than once")
 
 
+def first_surplus_line(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    """The line at which the longer of two sides most likely has its surplus, from 1.
+
+    Lines and their translations are of like lengths: of all places where the surplus may be, that
+    one is taken that makes the lengths of pairs differ least (their ratio, as a logarithm).
+
+    Args:
+        one: The length of each line of a side, `[N]`.
+        other: That of the other side, `[M]`; M is not N.
+    """
+    shorter, longer = sorted((np.log1p(one), np.log1p(other)), key=len)
+    surplus, count = len(longer) - len(shorter), len(shorter)
+    differences = np.abs(shorter - longer[:count]), np.abs(shorter - longer[surplus:])
+    # With the surplus before line p, lines 0 to p - 1 stand as they are and the others are moved.
+    before, after = (np.concatenate([[0.0], np.cumsum(each)]) for each in differences)
+    return int(np.argmin(before + after[-1] - after)) + 1
+
+
+def line_numbers(first: Sequence[int], count: int | None = None) -> str:
+    """The `first` of `count` line numbers in words: `line 3`, or `lines 3, 8, ...` of more."""
+    count = len(first) if count is None else count
+    numbers = ", ".join(map(str, first)) + (", ..." if count > len(first) else "")
+    return f"{'line' if count == 1 else 'lines'} {numbers}"
+
+
 def _lines(
     paths: Sequence[Path], files: Sequence[LineCounts], on_bad_utf8: OnBadUtf8
 ) -> Iterator[str | None]:
@@ -281,16 +320,26 @@ def _check_parallel(sources: Sequence[LineCounts], targets: Sequence[LineCounts]
         raise DataError(
             f"{_names(sources)}: {source_lines} lines, but {_names(targets)}: {target_lines}; "
             "expected the translation of line n in line n, so as many lines on either side"
+            + _shift_told(sources, targets)
         )
+
+
+def _shift_told(sources: Sequence[LineCounts], targets: Sequence[LineCounts]) -> str:
+    """Where the surplus lines may be, in words; nothing for what cannot be read twice."""
+    if not all(Path(file.name).is_file() for file in (*sources, *targets)):
+        return ""
+    line = first_surplus_line(_lengths(sources), _lengths(targets))
+    return f"; by their lengths, lines seem to be shifted from line {line} on"
+
+
+def _lengths(files: Sequence[LineCounts]) -> NDArray[np.float64]:
+    """The length of each line, `[N]`."""
+    lines = (line for file in files for line in read_valid_lines(Path(file.name)))
+    return np.fromiter((len(line or "") for line in lines), np.float64)
 
 
 def _names(files: Sequence[LineCounts]) -> str:
     return " + ".join(file.name for file in files)
-
-
-def _line_numbers(first: Sequence[int], count: int) -> str:
-    numbers = ", ".join(map(str, first)) + (", ..." if count > len(first) else "")
-    return f"{'line' if count == 1 else 'lines'} {numbers}"
 
 
 def _number(count: int, what: str) -> str:

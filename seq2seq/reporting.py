@@ -1,7 +1,10 @@
 """What training tells: a live display or plain lines on stderr, metrics.jsonl, TensorBoard."""
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seq2seq.checkpoint import write_whole
 from seq2seq.console import say
-from seq2seq.errors import StorageError
+from seq2seq.lines import one_line
+from seq2seq.streams import unwritable
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -32,7 +36,8 @@ class Reporter:
     """Writes metrics, and shows progress while it is entered as a context.
 
     On a terminal a bar stays at the bottom; elsewhere each record is a line. Everything goes to
-    stderr: stdout is for data.
+    stderr: stdout is for data. Metrics that cannot be written, as on a full disk, are written with
+    later ones: whether training goes on is up to its checkpoints.
     """
 
     def __init__(self, folder: Path, *, total_steps: int, first_step: int = 0) -> None:
@@ -45,6 +50,8 @@ class Reporter:
         """
         self._metrics = folder / METRICS_FILE
         self._total_steps = total_steps
+        self._unwritten = b""
+        self._warned: set[Path] = set()
         _keep_records(self._metrics, first_step)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._writer = tf.summary.create_file_writer(str(folder / TENSORBOARD))
@@ -68,11 +75,17 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self._display.stop()
-        self._writer.close()
+        with suppress(tf.errors.OpError):
+            self._writer.close()
+        if error is None and self._unwritten:
+            try:
+                self._append()
+            except OSError as err:
+                raise unwritable(str(self._metrics), err) from err
 
     def note(self, text: str) -> None:
         """Shows one line."""
-        self._console.print(text, markup=False, emoji=False)
+        self._console.print(one_line(text), markup=False, emoji=False)
 
     def training(self, record: Mapping[str, Any]) -> None:
         """Records the updates since the last record; keys as in `metrics.jsonl`."""
@@ -95,14 +108,38 @@ class Reporter:
         self.note(f"validation at step {record['step']:,}: {'  '.join(scores)}  {note}")
         for sample in samples:
             for name, text in sample.items():
-                self.note(f"    {name:<12}{text}")
+                for line in text.split("\n"):
+                    self.note(f"    {name:<12}{line}")
+                    name = ""
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        self._unwritten += json.dumps(dict(record)).encode() + b"\n"
         try:
-            with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dict(record)) + "\n")
+            self._append()
         except OSError as err:
-            raise StorageError(f"{self._metrics}: cannot be written: {err.strerror}") from err
+            rest = "; what is missing is written later if it can be"
+            self._warn(self._metrics, f"{err.strerror}{rest}")
+        try:
+            self._plot(record)
+        except tf.errors.OpError as err:
+            why = f"{type(err).__name__}; {METRICS_FILE} has the same curves"
+            self._warn(self._metrics.with_name(TENSORBOARD), why)
+
+    def _warn(self, path: Path, why: str) -> None:
+        if path not in self._warned:
+            self._warned.add(path)
+            self.note(f"warning: {path}: cannot be written: {why}")
+
+    def _append(self) -> None:
+        """Writes what is not written yet to the metrics: all of it, or nothing."""
+        with self._metrics.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(self._unwritten) < len(self._unwritten):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._unwritten = b""
+
+    def _plot(self, record: Mapping[str, Any]) -> None:
         with self._writer.as_default(step=record["step"]):
             for name, value in record.items():
                 if isinstance(value, float):

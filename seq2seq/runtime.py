@@ -149,6 +149,21 @@ def explain_precision(precision: Literal["auto", "float32", "bfloat16"]) -> str:
     return f"{resolved} ({missing}: slow)" if resolved == "bfloat16" else resolved
 
 
+@contextmanager
+def memory_for(what: str, *, advice: str) -> Iterator[None]:
+    """Within it, TensorFlow's many lines about memory are one that says what to do.
+
+    Raises:
+        UsageError: There is not enough memory for `what`.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as err:
+        raise UsageError(f"out of memory with {what}; {advice}") from err
+
+
 def _multiplies_bfloat16() -> bool:
     import tensorflow as tf
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from seq2seq.errors import StorageError, UsageError
-from seq2seq.lines import read_lines
+from seq2seq.lines import read_lines, showable
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
 
@@ -64,7 +64,11 @@ class LineInput:
 
 
 class LineOutput:
-    """Lines to a stream, each one written as soon as it is there."""
+    """Lines to a stream, each one written as soon as it is there.
+
+    Text is data and stays as it is, but on a terminal, where generated text or the name of a file
+    could be a command to it.
+    """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
@@ -77,6 +81,8 @@ class LineOutput:
             StorageError: It cannot be written, as on a full disk.
             BrokenPipeError: Nobody reads it any more.
         """
+        if self._stream.isatty():
+            text = showable(text)
         try:
             # File names may hold bytes that are not UTF-8; they come out as they went in.
             self._stream.write(text.encode("utf-8", "surrogateescape"))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
+    fingerprint,
     is_undamaged,
     mapped_arrays,
     read_manifest,
@@ -173,10 +174,14 @@ class TextIds:
         training: `[T]` uint16 or int32.
         validation: `[T]`, as `training`; may be empty.
         test: `[T]`, as `training`; may be empty.
+        fingerprint: Equal for equal ids.
     """
 
-    def __init__(self, counts: TextCounts, *, training: Ids, validation: Ids, test: Ids) -> None:
+    def __init__(
+        self, counts: TextCounts, *, training: Ids, validation: Ids, test: Ids, fingerprint: str
+    ) -> None:
         self.counts = counts
+        self.fingerprint = fingerprint
         self.training = training
         self.validation = validation
         self.test = test
@@ -191,7 +196,8 @@ class TextIds:
         try:
             manifest = read_manifest(folder, form=_FORMAT)
             arrays = mapped_arrays(folder, manifest, TextParts._fields)
-            return cls(_counts_of(manifest["counts"]), **arrays)
+            counts = _counts_of(manifest["counts"])
+            return cls(counts, **arrays, fingerprint=fingerprint(manifest))
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise DataError(
                 f"{folder}: not a complete encoded text ({err}); delete it and train again"

@@ -49,6 +49,7 @@ class Tokenizer:
         vocabulary_size: Ids are below this.
         pad_id: For padding; the end id in a model without one, as padding is masked by lengths.
         unk_id: Stands for characters that have no piece, in models without byte fallback.
+        unknown_ids: What characters that have no piece become: `unk_id`, and pieces for bytes.
         bos_id: Begins a sentence.
         eos_id: Ends a sentence.
         fingerprint: Hash of the model.
@@ -79,6 +80,8 @@ class Tokenizer:
                     f"{name}: has no piece for the {piece} of a sentence; expected a model trained "
                     "with both (SentencePiece's default)"
                 )
+        every = range(self.vocabulary_size)
+        self.unknown_ids = frozenset([self.unk_id, *filter(self._processor.is_byte, every)])
         pad = self._processor.pad_id()
         self.pad_id: int = self.eos_id if pad < 0 else pad
 

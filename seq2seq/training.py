@@ -38,11 +38,11 @@ from seq2seq.config import (
     load_any_model_config,
     with_absolute_paths,
 )
-from seq2seq.errors import DivergenceError, Interrupted, UsageError
-from seq2seq.experiment import ENCODED, Experiment, Numbered, Validation
+from seq2seq.errors import DivergenceError, Interrupted, StorageError, UsageError
+from seq2seq.experiment import ENCODED, Experiment, Location, Numbered, Validation
 from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Onlooker, Reporter
-from seq2seq.runtime import Place, explain_precision
+from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.translator import TOKENIZER_FOLDER
@@ -63,6 +63,11 @@ _FREE_ON_RESUME = (
     "decoding.",
     "generation.",
 )
+
+
+_SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes
+
+_MEGABYTE = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,14 @@ class Standing:
         rounds_without_better: Validations since then.
         plateaus: How often the plateau schedule has lowered the learning rate.
         seconds: Time spent.
+        fingerprint: Of the encoded text.
     """
 
     best: Mapping[str, Any]
     rounds_without_better: int = 0
     plateaus: int = 0
     seconds: float = 0.0
+    fingerprint: str = ""
 
 
 def train(
@@ -124,8 +131,9 @@ def train(
 
     Raises:
         UsageError: `folder` holds a model and neither flag is given, or both are, or the
-            configuration differs from that of the run to resume in what shapes the weights; or
-            several workers cannot share the batches of an update, or have not been given the same.
+            configuration or the text differs from that of the run to resume in what shapes the
+            weights; or memory does not suffice for the batches; or several workers cannot share the
+            batches of an update, or have not been given the same.
         DataError: The corpus cannot be trained on.
         ModelError: The tokenizer, or the checkpoint to resume from, cannot be used.
         StorageError: A file cannot be read or written.
@@ -151,10 +159,11 @@ def train(
             workers.check_same(_fingerprints(experiment.config, folder))
             experiment.build(folder, workers)
             run = _Run(experiment, folder, workers)
-            damaged = run.restore()
+            notes += run.restore()
+            run.check_room()
             told = Reporter if workers.is_chief else Onlooker
             with told(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
-                for line in (*notes, *damaged, run.summary()):
+                for line in (*notes, run.summary()):
                     reporter.note(line)
                 return run.finish(reporter)
 
@@ -196,11 +205,18 @@ class _Run:
         updates = training.max_epochs * experiment.steps_per_epoch / self._batches_per_update
         self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
         self.step = 0
-        self._standing = Standing(best={})
+        self._standing = Standing(best={}, fingerprint=experiment.fingerprint)
+        self._best_saved: Mapping[str, Any] = {}
+        self._failed_saves = 0
         self._started = self._saved_at = time.monotonic()
 
     def restore(self) -> list[str]:
-        """Takes up the newest checkpoint, if there is one; a line for each damaged newer one."""
+        """Takes up the newest checkpoint, if there is one; a line for each damaged newer one.
+
+        Raises:
+            UsageError: It is of another text.
+            ModelError: There are checkpoints, but none can be used.
+        """
         damaged = self._restore() if self._workers.is_chief else []
         if self._workers.count > 1:
             # All begin with what the chief has, be it of a checkpoint or of the seed.
@@ -222,23 +238,63 @@ class _Run:
         if not checkpoint_steps(self._folder):
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
+        self._check_same_text(Standing(**checkpoint.state))
         self._experiment.load(checkpoint.weights)
         self._experiment.updater.load_optimizer_state(checkpoint.optimizer)
         self.step = checkpoint.step
-        self._standing = Standing(**checkpoint.state)
+        self._standing = replace(
+            Standing(**checkpoint.state), fingerprint=self._experiment.fingerprint
+        )
         set_aside_after(self._folder, self.step)
         best = self._standing.best
         if best and best["step"] not in checkpoint_steps(self._folder):
             # It made room for a better one, which is damaged: now any score is the best.
             self._standing = replace(self._standing, best={}, rounds_without_better=0)
+        self._best_saved = self._standing.best
         if self._standing.best:
             write_best(self._folder, self._standing.best)
         else:
             (self._folder / BEST_FILE).unlink(missing_ok=True)
         return [f"warning: {line}; going on from step {self.step}" for line in damaged]
 
+    def _check_same_text(self, before: Standing) -> None:
+        if before.fingerprint not in ("", self._experiment.fingerprint):
+            raise UsageError(
+                f"{self._folder}: cannot be resumed with another text: a file that [data] names "
+                "has changed since this training began; set it back, or train into another folder"
+            )
+
+    def check_room(self) -> None:
+        """Checks that a checkpoint can be written, before hours are spent on it.
+
+        Raises:
+            StorageError: There is no room, or no permission.
+        """
+        if self._is_complete() or not self._workers.is_chief:
+            return
+        arrays = (self._experiment.weights(), self._experiment.updater.optimizer_state())
+        size = sum(each.nbytes for part in arrays for each in part.values())
+        path = self._folder / ".tmp-room"
+        try:
+            with path.open("wb") as file:
+                for _ in range(size // len(_MEGABYTE) + 1):
+                    file.write(_MEGABYTE)
+        except OSError as err:
+            raise StorageError(
+                f"{self._folder}: cannot be written: {err.strerror or err}; a checkpoint needs "
+                f"{size / 1e6:,.1f} MB, and {self._config.training.keep_checkpoints} are kept "
+                "beside the best one"
+            ) from err
+        finally:
+            path.unlink(missing_ok=True)
+
     def summary(self) -> str:
         """What is about to be trained, in one line."""
+        if self._is_complete():
+            return (
+                f"already complete after step {self.step:,}: nothing is left to be done; raise "
+                "training.max_epochs, training.max_steps or validation.patience to go on"
+            )
         weights = sum(each.size for each in self._experiment.weights().values())
         return (
             f"{weights:,} weights, {self._experiment.steps_per_epoch} batches an epoch, "
@@ -250,7 +306,7 @@ class _Run:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
         window = _Window()
         with self._batches() as batches, _signal_flag() as received:
-            while self.step < self.total_steps and not self._out_of_patience():
+            while not self._is_complete():
                 self._update(window, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.
                 signal_number = int(self._workers.gather([*received, 0][:1]).max())
@@ -263,7 +319,7 @@ class _Run:
                 if validates:
                     self._validate(reporter, record)
                 if saves:
-                    self._save()
+                    self._save(reporter, is_last=bool(signal_number) or self._is_complete())
                     window = _Window()
                 if signal_number and self.step < self.total_steps:
                     raise Interrupted(
@@ -295,11 +351,13 @@ class _Run:
             total_steps=self.total_steps,
             plateaus=self._standing.plateaus,
         )
-        sums = self._experiment.updater.update(
-            [each.batch for each in chosen],
-            number=self.step * self._batches_per_update + self._share.start,
-            learning_rate=rate,
-        )
+        advice = "make batches smaller (training.batch_tokens, or batch_size and window)"
+        with memory_for(f"the batches of step {self.step + 1}", advice=advice):
+            sums = self._experiment.updater.update(
+                [each.batch for each in chosen],
+                number=self.step * self._batches_per_update + self._share.start,
+                learning_rate=rate,
+            )
         self.step += 1
         window.add(self.step, chosen, sums, rate)
 
@@ -315,8 +373,9 @@ class _Run:
         minutes = self._config.training.checkpoint_every_minutes
         return time.monotonic() - self._saved_at > 60 * minutes
 
-    def _out_of_patience(self) -> bool:
-        return self._standing.rounds_without_better >= self._config.validation.patience
+    def _is_complete(self) -> bool:
+        patience = self._config.validation.patience
+        return self.step >= self.total_steps or self._standing.rounds_without_better >= patience
 
     def _validate(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
         if self._workers.is_chief:
@@ -352,24 +411,37 @@ class _Run:
         best = self._standing.best
         return self._experiment.headline(best) if best else ""
 
-    def _save(self) -> None:
+    def _save(self, reporter: Reporter | Onlooker, *, is_last: bool) -> None:
+        """Makes a checkpoint. Where there is no room, the next one may find some."""
         if not self._workers.is_chief:
             return
         weights = self._experiment.weights()
         optimizer = self._experiment.updater.optimizer_state()
-        checkpoint = Checkpoint(
-            step=self.step,
-            weights=weights,
-            optimizer=optimizer,
-            state=asdict(replace(self._standing, seconds=self._seconds())),
-        )
         if not all(np.isfinite(each).all() for each in (*weights.values(), *optimizer.values())):
             raise self._diverged("the weights are not finite")
+        state = asdict(replace(self._standing, seconds=self._seconds()))
+        try:
+            self._write(Checkpoint(self.step, weights, optimizer, state))
+        except StorageError as err:
+            if is_last or self._failed_saves == _SAVES_THAT_MAY_FAIL:
+                raise
+            self._failed_saves += 1
+            # What is not on the disk cannot be the best.
+            self._standing = replace(self._standing, best=self._best_saved)
+            reporter.note(
+                f"warning: {err}; training goes on, and ends if the next checkpoints fail as well "
+                f"({self._failed_saves} of {_SAVES_THAT_MAY_FAIL + 1})"
+            )
+        else:
+            self._failed_saves = 0
+            self._best_saved = self._standing.best
+        self._saved_at = time.monotonic()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         save_checkpoint(self._folder, checkpoint)
         if self._standing.best:
             write_best(self._folder, self._standing.best)
         prune_checkpoints(self._folder, keep=self._config.training.keep_checkpoints)
-        self._saved_at = time.monotonic()
 
     def _diverged(self, what: str) -> DivergenceError:
         return DivergenceError(
@@ -386,7 +458,7 @@ class _Window:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self._updates: list[tuple[int, str, UpdateSums]] = []
+        self._updates: list[tuple[int, float, list[Location], UpdateSums]] = []
         self._epoch = 0
         self._learning_rate = 0.0
 
@@ -397,8 +469,8 @@ class _Window:
         sums: UpdateSums,
         learning_rate: float,
     ) -> None:
-        where = batches[-1].location
-        self._updates.append((step, f"learning rate {learning_rate:g}; {where}", sums))
+        locations = [batch.location for batch in batches]  # and no more of them: memory is bounded
+        self._updates.append((step, learning_rate, locations, sums))
         self._epoch = batches[-1].epoch + 1
         self._learning_rate = learning_rate
 
@@ -408,14 +480,15 @@ class _Window:
         Raises:
             DivergenceError: The gradient of an update was not finite.
         """
-        for update, where, sums in self._updates:
+        for update, rate, locations, sums in self._updates:
             if not np.isfinite(float(sums.gradient_norm)):
+                where = "; ".join(location() for location in locations)
                 raise DivergenceError(
-                    f"step {update}: the gradient is not finite ({where}); the update was not "
-                    "made. Resume from the last checkpoint with a lower training.learning_rate, or "
-                    "mend the text"
+                    f"step {update}: the gradient is not finite (learning rate {rate:g}; {where}); "
+                    "the update was not made. Resume from the last checkpoint with a lower "
+                    "training.learning_rate, or mend the text"
                 )
-        each = [sums for _, _, sums in self._updates]
+        each = [sums for *_, sums in self._updates]
         tokens = sum(float(one.tokens) for one in each)
         window_seconds = time.monotonic() - self._started
         return {

@@ -129,7 +129,8 @@ class Translation:
         source: The text as it was given.
         hypotheses: Best first, at least one.
         source_pieces: How many pieces the text has.
-        source_unknown: How many of them stand for characters the vocabulary lacks.
+        source_unknown: How many of them stand for characters the vocabulary lacks, or for bytes of
+            such.
         source_truncated: Only the first pieces were translated: the text is longer than any the
             model was trained on (`data.max_source_length`).
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import CONFIG_FILE, Config
-from seq2seq.corpus import ParallelIds, encode_corpus, validation_pairs
+from seq2seq.corpus import PairCounts, ParallelIds, encode_corpus, validation_pairs
 from seq2seq.experiment import ENCODED, Numbered, Validation
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
@@ -34,7 +35,8 @@ class TranslationExperiment:
         """
         self.config = config
         self.batches_per_update = config.training.accumulate_batches
-        self._pairs = validation_pairs(config.data)
+        self._validation_counts = PairCounts()
+        self._pairs = validation_pairs(config.data, self._validation_counts)
 
     def prepare(self, folder: Path) -> list[str]:
         """Writes `tokenizer/` and `encoded/`."""
@@ -43,8 +45,28 @@ class TranslationExperiment:
         if not (folder / CONFIG_FILE).exists():
             prepare_tokenizers(self.config).save(path)
         self._tokenizers = TokenizerPair.load(path)
-        counts = encode_corpus(self.config, self._tokenizers, folder / ENCODED)
-        return [counts.summary(), *counts.warnings()]
+        counts = encode_corpus(
+            self.config, self._tokenizers, folder / ENCODED, validation=self._pairs
+        )
+        warnings = [f"warning: {warning}" for warning in counts.warnings()]
+        return [counts.summary(), f"validation {self._validation_summary()}", *warnings]
+
+    def _validation_summary(self) -> str:
+        """What became of the validation pairs: all that can be read are scored."""
+        data = self.config.data
+        sources = self._tokenizers.source.encode_batch([pair.source for pair in self._pairs])
+        targets = self._tokenizers.target.encode_batch([pair.target for pair in self._pairs])
+        cropped = blank = 0
+        for source, target in zip(sources, targets, strict=True):
+            blank += not source or not target
+            cropped += (
+                len(source) >= data.max_source_length or len(target) >= data.max_target_length
+            )
+        scored = [
+            f"{count} {what}" for count, what in ((blank, "blank"), (cropped, "cropped")) if count
+        ]
+        summary = self._validation_counts.summary()
+        return f"{summary}; scored with them: {', '.join(scored)}" if scored else summary
 
     def build(self, folder: Path, workers: Workers) -> None:
         """Makes model, updater and validator, and opens the encoded corpus."""
@@ -70,6 +92,7 @@ class TranslationExperiment:
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
         self._corpus = ParallelIds.open(folder / ENCODED)
+        self.fingerprint = self._corpus.fingerprint
         self._plan = BatchPlan(
             self._corpus.source_lengths,
             self._corpus.target_lengths,
@@ -96,11 +119,10 @@ class TranslationExperiment:
             source_pad_id=self._tokenizers.source.pad_id,
             target_pad_id=self._tokenizers.target.pad_id,
         ) as made:
-            yield (Numbered(each.epoch, each.batch, self._location(each.batch)) for each in made)
-
-    def _location(self, batch: Any) -> str:
-        first = self._corpus.location(int(batch.rows[0]))
-        return f"{len(batch.rows)} pairs, the first at {first}"
+            yield (
+                Numbered(each.epoch, each.batch, partial(self._corpus.location, each.batch.rows))
+                for each in made
+            )
 
     def validate(self) -> Validation:
         """Loss and BLEU of the validation pairs; the first of them and their translations."""

@@ -56,7 +56,7 @@ class _Sentence(NamedTuple):
         ids: Source ids, end of sentence included.
         kept: Pieces among them; 0 if the text is blank.
         pieces: Pieces of the whole text.
-        unknown: Kept ones that stand for characters the vocabulary lacks.
+        unknown: Kept ones that stand for characters the vocabulary lacks, or for bytes of them.
         prefix: Target ids that the translation begins with.
     """
 
@@ -142,7 +142,7 @@ class Translator:
         for model in self._models:
             for name, weight in sorted(model.named_weights().items()):
                 weights.update(name.encode())
-                weights.update(np.ascontiguousarray(weight.numpy()))
+                weights.update(weight.numpy().tobytes())
         return {
             "weights": weights.hexdigest(),
             "tokenizer": hashlib.sha256(tokenizers.encode()).hexdigest(),
@@ -310,7 +310,7 @@ class Translator:
                     ids=[*kept, tokenizer.eos_id],
                     kept=len(kept),
                     pieces=len(ids),
-                    unknown=kept.count(tokenizer.unk_id),
+                    unknown=sum(number in tokenizer.unknown_ids for number in kept),
                     prefix=prefix,
                 )
             )
@@ -320,7 +320,11 @@ class Translator:
         self, sentences: Sequence[_Sentence], options: SearchOptions
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each sentence of one batch."""
-        found = self._compiled_search(options, sentences)(self._inputs(sentences, options))
+        from seq2seq.runtime import memory_for
+
+        what = f"{len(sentences)} sentences and a beam of {options.beam_size} at a time"
+        with memory_for(what, advice="lower the batch size or batch tokens"):
+            found = self._compiled_search(options, sentences)(self._inputs(sentences, options))
         arrays = type(found)(*(array.numpy() for array in found))
         hypotheses = []
         for row, sentence in enumerate(sentences):
@@ -421,12 +425,15 @@ class Translator:
         self, sentences: Sequence[_Sentence], targets: Sequence[Sequence[int]]
     ) -> list[Details]:
         """The same of one batch."""
+        from seq2seq.runtime import memory_for
+
         rows = _batch_rows(len(sentences))
         source, source_lengths = _padded(
             [sentence.ids for sentence in sentences], rows, self.tokenizers.source.eos_id
         )
         target, target_lengths = _padded(targets, rows, self.tokenizers.target.eos_id)
-        found = self._compiled_forced()(source, source_lengths, target, target_lengths)
+        with memory_for(f"{len(sentences)} sentences at a time", advice="lower the batch size"):
+            found = self._compiled_forced()(source, source_lengths, target, target_lengths)
         log_probs = found.log_probs.numpy()
         attention = None if isinstance(found.attention, tuple) else found.attention.numpy()
         explained = []
@@ -537,7 +544,10 @@ def _loaded(
             target_vocabulary=tokenizers.target.vocabulary_size,
             precision=resolve_precision(precision),
         )
-    model.load(weights)
+    try:
+        model.load(weights)
+    except ModelError as err:
+        raise ModelError(f"{folder}: {err}") from err
     return model
 
 

@@ -1,10 +1,32 @@
-"""For every test: a quiet TensorFlow, repeatable random numbers, GPU tests where there is a GPU."""
+"""For every test: no network, a quiet TensorFlow, repeatable random numbers, a GPU if it needs one.
+
+Nothing in the package asks another machine unasked; where a test does, it fails.
+"""
 
 import os
 import sys
+from typing import Any
 
 import hypothesis
 import pytest
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost", "")
+
+
+def _shut_the_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuses connections and look-ups; a hook cannot be removed, nor passed by."""
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else ""  # no tuple: a socket in a file
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0] or ""
+    else:
+        return
+    if host not in _THIS_MACHINE:
+        raise PermissionError(f"no network in tests, and {host!r} was asked for")
+
+
+sys.addaudithook(_shut_the_network)
 
 # Read when TensorFlow is first imported, which is after this file.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

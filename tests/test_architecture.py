@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ LIGHT |= {"array_folder", "text_corpus", "text_tokenizer"}
 LIGHT |= {"console", "file_translation", "journal", "output_formats", "tokenizer", "translator"}
 MODEL = {"attention", "decoder", "encoder", "loss", "lstm", "models"}
 TENSORFLOW = {"keras", "tensorflow"}
+UNPICKLING = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "h5py"}
+NETWORK = {"aiohttp", "ftplib", "http", "requests", "smtplib", "socket", "ssl", "urllib"}
+FORKING = {"multiprocessing"}  # TensorFlow does not survive a fork
+DANGEROUS = {"allow_pickle", "eval", "exec", "fork", "load_model", "load_weights", "system"}
 
 
 def nodes_of(node: ast.AST, *, deferred: bool) -> Iterator[ast.AST]:
@@ -89,6 +94,22 @@ def test_the_reading_order_names_every_module_and_marks_those_that_need_tensorfl
     assert {name for name, mark in listed.items() if mark} == needing
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_is_unpickled_fetched_or_forked(name):
+    assert not imports_of(name, deferred=True) & (UNPICKLING | NETWORK | FORKING)
+    nodes = list(ast.walk(MODULES[name]))
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    named |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    named |= {node.arg for node in nodes if isinstance(node, ast.keyword)}
+    assert not named & DANGEROUS
+
+
+def test_tests_have_no_network():
+    for reach in (socket.create_connection, lambda address: socket.getaddrinfo(*address)):
+        with pytest.raises(PermissionError, match=r"no network in tests, and '192\.0\.2\.1' was"):
+            reach(("192.0.2.1", 80))  # an address for documentation, nobody's
+
+
 def test_search_knows_no_model():
     assert not reachable_from("search", deferred=True) & MODEL
 
@@ -109,6 +130,39 @@ def test_import_costs_no_tensorflow(statement):
     loaded = f"import sys; print(sorted({TENSORFLOW} & sys.modules.keys()))"
     command = [sys.executable, "-c", f"{statement}; {loaded}"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
+
+
+# Says which audited events of an import reach beyond the process; a file that is opened to be
+# written has one of these flags.
+_IMPORTED = """
+import os, sys
+before, seen = dict(os.environ), []
+writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & writes:
+        seen.append(arguments[0])
+    elif event.startswith(("socket.", "subprocess.", "os.mkdir", "os.rename", "os.remove")):
+        seen.append(event)
+
+sys.addaudithook(hook)
+import seq2seq, seq2seq.cli
+from seq2seq import LanguageModel, Translator
+print(seen, os.environ.items() - before.items(), sys.gettrace(), os.listdir("."))
+"""
+
+
+def test_an_import_writes_nothing_and_changes_one_default(tmp_path):
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PACKAGE.parent), "HOME": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _IMPORTED],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "[] {('KERAS_BACKEND', 'tensorflow')} None []\n"
 
 
 def test_help_costs_no_tensorflow():

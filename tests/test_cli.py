@@ -286,6 +286,33 @@ def test_evaluate_checks_line_counts_before_translating(not_loaded, source, tmp_
     assert error_of(capsysbinary).startswith(f"error: {source}: 5 lines, but {reference} has 1; ")
 
 
+def test_what_other_readers_split_at_does_not_shift_the_scores(tmp_path, stdin, capsysbinary):
+    hypothesis, reference = tmp_path / "hypothesis", tmp_path / "reference"
+    content = "a\u2028dog\rruns\x85now\r\na cat sleeps here\n".encode()
+    hypothesis.write_bytes(content)
+    reference.write_bytes(b"a dog runs now\na cat sleeps here\n")
+    stdin.write(content)
+    stdin.close()
+    for name in (str(hypothesis), "-"):
+        given = ["evaluate", "--reference", str(reference), "--hypothesis", name]
+        assert main(given) == 0
+        lines, _ = output_of(capsysbinary)
+        assert lines[0].startswith("BLEU  100.00  nrefs:1|")
+        assert lines[4].startswith("2 sentences, ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04", b"\x89HDF\r\n", b"\x80\x04}", b"\x93NUMPY", b"[data]\n"]
+)
+@pytest.mark.parametrize("command", ["translate", "generate", "inspect"])
+def test_a_file_is_no_model_whatever_is_in_it(command, content, tmp_path, capsysbinary):
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    assert main([command, str(path)]) == 4
+    line = error_of(capsysbinary)
+    assert line == f"error: {path}: not a model folder: no config.toml in it"
+
+
 def test_evaluating_no_lines_is_an_error(not_loaded, tmp_path, capsysbinary):
     empty = tmp_path / "empty"
     empty.touch()
@@ -363,6 +390,13 @@ def test_evaluate_tells_how_likely_a_text_is(writing, language_model, tmp_path, 
     lines, _ = output_of(capsysbinary)
     assert lines[0].split() == ["loss", f"{score.loss:.4f}"]
     assert [line.split()[0] for line in lines] == list(score.record)
+
+
+def test_evaluating_a_text_without_anything_in_it_is_an_error(writing, tmp_path, capsysbinary):
+    source = tmp_path / "text.txt"
+    source.touch()
+    assert main(["evaluate", writing, "--source", str(source)]) == 3
+    assert error_of(capsysbinary) == f"error: {source}: is empty; there is nothing to score"
 
 
 @pytest.mark.parametrize(
@@ -491,6 +525,13 @@ def test_a_reader_that_left_is_exit_code_141_without_a_word(source):
         evaluating.stdin.close()
         assert evaluating.wait() == 141
         assert evaluating.stderr.read() == b""
+
+
+def test_translating_for_a_reader_that_left_is_exit_code_141_without_a_word(model_folder, source):
+    with process(["translate", str(model_folder), str(source)]) as translating:
+        translating.stdout.close()
+        assert translating.wait() == 141
+        assert translating.stderr.read() == b""
 
 
 def test_a_plain_locale_changes_nothing(model_folder):

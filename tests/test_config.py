@@ -1,5 +1,6 @@
 """The configuration: what is accepted, and that every fault is named, all at once."""
 
+import os
 import re
 import tomllib
 import types
@@ -317,6 +318,15 @@ def test_a_dump_of_defaults_has_every_key_that_has_a_value(load, minimal):
         else:
             assert dumped[section] == keys
     assert load(dump_config(config)) == config
+
+
+def test_a_name_that_is_not_utf8_is_refused(load):
+    config = load(DATA)
+    name = Path(os.fsdecode(b"/corpus/b\xe4r.en"))
+    data = config.data.model_copy(update={"validation_source": name})
+    message = r"^'/corpus/b\\udce4r\.en': a name that is not UTF-8; expected names that a config"
+    with pytest.raises(UsageError, match=message):
+        with_absolute_paths(config.model_copy(update={"data": data}))
 
 
 def test_absolute_paths_mean_the_same_elsewhere(load, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from seq2seq import corpus
 from seq2seq.config import Config, DataConfig
 from seq2seq.corpus import ParallelIds, encode_corpus
 from seq2seq.errors import DataError, StorageError, UsageError
+from seq2seq.pairs import Pair
 
 END = 3
 ZERO_WIDTH = "\u200b"  # no blank to Python, nothing to the scripted tokenizer
@@ -138,6 +139,34 @@ def test_the_same_text_on_both_sides_is_counted(tmp_path, folder):
     assert "2 of 3 pairs" in counts.warnings()[0]
 
 
+def test_pairs_that_are_there_twice_or_held_out_are_counted_and_kept(tmp_path, folder):
+    source, target = "a\nb\na\na\nb\nc\n\n", "1\n2\n1\n3\n2\n3\n\n"
+    held_out = [Pair(1, "b", "2"), Pair(2, "c", "3"), Pair(3, "c", "4"), Pair(4, "", "")]
+    config = config_of(tmp_path, source, target)
+    counts = encode_corpus(config, Tokenizers(), folder, validation=held_out)
+    # Lines 3 and 5 are there before; lines 2 (twice) and 6 are held out.
+    assert (counts.kept, counts.repeated, counts.leaked) == (6, 2, 2)
+    assert counts.summary().endswith("; left out: 1 blank (line 7); repeated: 2")
+    warning = (
+        "validation pairs that are training pairs as well: 2; scores are too good by that much"
+    )
+    assert warning in counts.warnings()
+    other = encode_corpus(config, Tokenizers(), folder, validation=held_out[:1])
+    assert (other.leaked, other.reused) == (1, False)
+    assert encode_corpus(config, Tokenizers(), folder, validation=held_out[:1]).reused
+
+
+def test_equal_ids_have_an_equal_fingerprint(tmp_path, folder):
+    found = []
+    for source, target in (("a\nb\n", "c\nd\n"), ("a\n\nb\n", "c\n\nd\n"), ("a\nb\n", "c\nD\n")):
+        encode_corpus(config_of(tmp_path, source, target), Tokenizers(), folder)
+        found.append(ParallelIds.open(folder))
+    # A blank pair moves the lines of those after it.
+    assert len({each.fingerprint for each in found}) == 3
+    encode_corpus(config_of(tmp_path, "a\nb\n\n", "c\nd\n\n"), Tokenizers(), folder)
+    assert ParallelIds.open(folder).fingerprint == found[0].fingerprint
+
+
 def test_a_row_knows_its_place_in_the_files(tmp_path, folder):
     config = config_of(tmp_path, "1\n\n3\n", "i\nii\niii\n")
     more = tmp_path / "more.en"
@@ -150,8 +179,10 @@ def test_a_row_knows_its_place_in_the_files(tmp_path, folder):
     )
     encode_corpus(config.model_copy(update={"data": data}), Tokenizers(), folder)
     ids = ParallelIds.open(folder)
-    places = [ids.location(row).rsplit("/", 1)[1] for row in range(len(ids))]
-    assert places == ["train.en:1", "train.en:3", "more.en:1", "more.en:2"]
+    train = config.data.train_source[0]
+    assert ids.location([2, 1, 0]) == f"{train}: lines 1, 3; {more}: line 1"
+    assert ids.location([3]) == f"{more}: line 2"
+    assert ids.location(range(4)) == f"{train}: lines 1, 3; {more}: lines 1, 2"
     assert ids.lines.tolist() == [1, 3, 4, 5]
 
 
@@ -266,7 +297,7 @@ def test_a_corpus_of_another_format_is_not_opened(config, folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["key"]["format"] = 99
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="format 99, expected 1"):
+    with pytest.raises(DataError, match="format 99, expected 2"):
         ParallelIds.open(folder)
 
 

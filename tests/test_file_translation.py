@@ -548,6 +548,24 @@ def test_standard_input_is_written_to_a_file_whole_or_not_at_all(
 # --- translate: what may be wrong with the input --------------------------------------------------
 
 
+def test_output_that_is_not_a_number_ends_it_at_that_line(
+    loaded, translator, source, monkeypatch, capsysbinary
+):
+    search = translator._search
+
+    def search_or_fail(sentences, options):
+        if any(sentence.number == 3 for sentence in sentences):
+            raise FloatingPointError("sentence 3: the model's output is not a number")
+        return search(sentences, options)
+
+    monkeypatch.setattr(translator, "_search", search_or_fail)
+    assert main(["translate", loaded, str(source), "--batch-size", "1"]) == 1
+    error = error_of(capsysbinary)
+    assert error.startswith(
+        "error: FloatingPointError: sentence 3: the model's output is not a num"
+    )
+
+
 def test_foreign_text_is_warned_about(loaded, tmp_path, capsysbinary):
     source = tmp_path / "source.txt"
     source.write_text("\u732b\u304c\u3044\u308b\n", encoding="utf-8")

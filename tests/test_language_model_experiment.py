@@ -1,5 +1,6 @@
 """Training a language model: what it scores, where it stops, and that it goes on exactly."""
 
+import itertools
 import json
 import math
 import os
@@ -166,6 +167,11 @@ def test_samples_are_shown(text: Path, tmp_path: Path, capsys: pytest.CaptureFix
     errors = capsys.readouterr().err
     assert "symbols, " in errors
     assert "    sample      a d" in errors
+    lines = errors.split("\n")
+    sample = next(at for at, line in enumerate(lines) if line.startswith("    sample"))
+    # Symbols are shown one for one, each line of the text in its own place.
+    shown = itertools.takewhile(lambda line: line.startswith("    "), lines[sample:])
+    assert len("\n".join(line[16:] for line in shown)) == len("a d") + 12
     assert "bits a character" in errors
 
 
@@ -186,6 +192,14 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
     path.write_text("abc abc", encoding="utf-8")
     with pytest.raises(DataError, match="the training text has 5 symbols, but 25 are needed"):
         train(config_for(path), tmp_path / "model")
+
+
+def test_another_text_is_not_gone_on_with(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text, training__max_epochs=1), folder)
+    text.write_text(TEXT.replace("dog", "god", 1), encoding="utf-8", newline="")
+    with pytest.raises(UsageError, match="cannot be resumed with another text: a file that"):
+        train(config_for(text, training__max_epochs=2), folder, resume=True)
 
 
 def test_another_experiment_is_not_gone_on_with(text: Path, tmp_path: Path) -> None:

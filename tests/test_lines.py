@@ -22,6 +22,7 @@ from seq2seq.lines import (
     read_lines,
     read_text,
     read_valid_lines,
+    showable,
 )
 
 NOT_LINE_ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\t", "\x01"]
@@ -69,6 +70,11 @@ def test_line_ends(tmp_path, content, lines):
     path = written(tmp_path, content)
     assert list(read_lines(path)) == lines
     assert count_lines(path) == len(lines)
+
+
+def test_what_is_shown_is_no_command_to_a_terminal():
+    text = "a\tb\nc\x1b[31m\r\x9bX\x7f\x00ö\u2028"
+    assert showable(text) == "a\tb\nc\\x1b[31m\\x0d\\x9bX\\x7f\\x00ö\u2028"
 
 
 def test_lines_of_a_file_that_cannot_be_read_are_not_counted(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from seq2seq.config import DataConfig
 from seq2seq.errors import DataError, StorageError, UsageError
 from seq2seq.lines import LineCounts
-from seq2seq.pairs import Pair, PairCounts, read_pairs, training_pairs, validation_pairs
+from seq2seq.pairs import (
+    Pair,
+    PairCounts,
+    first_surplus_line,
+    read_pairs,
+    training_pairs,
+    validation_pairs,
+)
 
 
 def written(folder, name, content):
@@ -55,6 +63,29 @@ def test_line_counts_that_differ_are_refused_with_both(tmp_path, sources, target
     message = rf"a\.en: {sources} lines, but .*a\.de: {targets}; expected"
     with pytest.raises(DataError, match=message):
         list(read_pairs([source], [target]))
+
+
+# Lengths of lines; the others are their translations, a little longer, but for the surplus.
+LENGTHS = [10, 40, 25, 5, 60, 33, 12, 48, 20, 7]
+
+
+@pytest.mark.parametrize("at", range(len(LENGTHS) + 1))
+@pytest.mark.parametrize("surplus", [[90], [2, 80, 15]])
+def test_surplus_lines_are_found_by_the_lengths_of_all(at, surplus):
+    longer = [length + 2 for length in LENGTHS]
+    longer[at:at] = surplus
+    one, other = np.array(LENGTHS, float), np.array(longer, float)
+    assert first_surplus_line(one, other) == first_surplus_line(other, one) == at + 1
+
+
+def test_where_lines_seem_to_be_shifted_is_told(tmp_path):
+    source = written(tmp_path, "a.en", "".join("x" * length + "\n" for length in LENGTHS))
+    kept = LENGTHS[:6] + LENGTHS[7:]
+    target = written(tmp_path, "a.de", "".join("y" * length + "\n" for length in kept))
+    message = "; by their lengths, lines seem to be shifted from line 7 on$"
+    for pair in ((source, target), (target, source)):
+        with pytest.raises(DataError, match=message):
+            list(read_pairs([pair[0]], [pair[1]]))
 
 
 @pytest.mark.parametrize(("sources", "targets"), [("1\n2\n", "i\n"), ("1\n", "i\nii\n")])

@@ -1,5 +1,6 @@
 """Reporting: one JSON object a line, records of steps to come dropped, stdout left alone."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,11 +106,76 @@ def test_a_whole_record_without_its_line_end_is_kept(tmp_path: Path) -> None:
     assert [record["step"] for record in records_of(tmp_path)] == [2, 4, 5]
 
 
-def test_metrics_that_cannot_be_written_are_a_storage_error(tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_written_are_written_later(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.FileIO):
+        """A file that takes ten bytes more and then no others."""
+
+        def write(self, data: Any) -> int:
+            return super().write(data[:10])
+
+    real = Path.open
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        return Full(path, "ab") if mode == "ab" else real(path, mode, *arguments, **options)
+
+    given = [training_record(step) for step in (1, 2, 3, 4)]
     with Reporter(tmp_path, total_steps=6) as reporter:
-        (tmp_path / "metrics.jsonl").mkdir()
-        with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written: Is a direct"):
+        reporter.training(given[0])
+        with monkeypatch.context() as full:
+            full.setattr(Path, "open", opened)
+            reporter.training(given[1])
+            reporter.training(given[2])
+        assert records_of(tmp_path) == given[:1]
+        reporter.training(given[3])
+        assert records_of(tmp_path) == given
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line[:7] == "warning"]
+    assert warnings == [
+        f"warning: {tmp_path / 'metrics.jsonl'}: cannot be written: No space left on device; what "
+        "is missing is written later if it can be"
+    ]
+
+
+def test_metrics_that_cannot_be_written_to_the_end_are_a_storage_error(tmp_path: Path) -> None:
+    def report_into_a_folder() -> None:
+        with Reporter(tmp_path, total_steps=6) as reporter:
+            (tmp_path / "metrics.jsonl").mkdir()
             reporter.training(training_record(1))
+
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
+        report_into_a_folder()
+
+
+def test_curves_that_cannot_be_written_are_told_once_and_training_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "events; No space left on device")
+
+    with Reporter(tmp_path, total_steps=6) as reporter:
+        monkeypatch.setattr(reporter._writer, "flush", full)
+        monkeypatch.setattr(reporter._writer, "close", full)
+        for step in (1, 2):
+            reporter.training(training_record(step))
+    assert len(records_of(tmp_path)) == 2
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line[:7] == "warning"]
+    assert warnings == [
+        f"warning: {tmp_path / 'tensorboard'}: cannot be written: ResourceExhaustedError; "
+        "metrics.jsonl has the same curves"
+    ]
+
+
+def test_no_text_is_a_command_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter(tmp_path, total_steps=6) as reporter:
+        reporter.note("warning: a\x1b]0;owned\x07.en:\n2: odd\x9b31m")
+        sample = {"sample": "one\x1b[2J\ntwo\rthree\n"}
+        reporter.validation(validation_record(1), [sample], "")
+    lines = capfd.readouterr().err.split("\n")
+    assert lines[0] == "warning: a ]0;owned .en: 2: odd 31m"
+    assert lines[2:] == ["    sample      one [2J", " " * 16 + "two three", " " * 16, ""]
 
 
 def test_tensorboard_has_the_same_curves(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import sys
 import threading
@@ -94,6 +95,21 @@ def test_standard_output_is_utf8_whatever_its_text_layer_is(monkeypatch, tmp_pat
         monkeypatch.setattr(sys, "stdout", stdout)
         standard_output().write("Größe\n")
         assert path.read_bytes() == "Größe\n".encode()  # there before the stream is closed
+
+
+class Terminal(io.BytesIO):
+    def isatty(self):
+        return True
+
+
+def test_text_is_data_but_on_a_terminal_where_it_could_be_a_command():
+    text = "one\x1b]0;owned\x07\ttwo\n"
+    written = []
+    for kind in (io.BytesIO, Terminal):
+        stream = kind()
+        LineOutput(stream, "out").write(text)
+        written.append(stream.getvalue().decode())
+    assert written == [text, "one\\x1b]0;owned\\x07\ttwo\n"]
 
 
 def test_closed_standard_output_is_an_error(monkeypatch):

@@ -236,6 +236,17 @@ def test_without_byte_fallback_what_was_never_seen_is_unknown():
     assert "<0x0A>" not in made.pieces(range(made.vocabulary_size))
 
 
+def test_what_was_never_seen_is_unknown_also_where_it_is_spelled_in_bytes():
+    with_bytes = train_tokenizer(SENTENCES, options_of())
+    without = train_tokenizer(SENTENCES, options_of(size=40, byte_fallback=False))
+    # A dog, a space, and the four bytes of a character.
+    unknown = [number in with_bytes.unknown_ids for number in with_bytes.encode("A dog 🙂")]
+    assert unknown[-4:] == [True] * 4
+    assert not any(unknown[:-4])
+    assert len(with_bytes.unknown_ids) == 256 + 1
+    assert without.unknown_ids == {UNK}
+
+
 PROGRAM = """
 import hashlib, sys
 from seq2seq.config import TokenizerConfig

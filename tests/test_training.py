@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq import training, translation_experiment
+from seq2seq import checkpoint, training, translation_experiment
 from seq2seq.batches import Batch
 from seq2seq.checkpoint import (
     checkpoint_steps,
@@ -32,6 +33,7 @@ from seq2seq.checkpoint import (
     load_newest_checkpoint,
     locked,
     read_best,
+    save_checkpoint,
 )
 from seq2seq.config import Config, LanguageModelConfig, dump_config, load_model_config
 from seq2seq.corpus import Pair
@@ -469,8 +471,9 @@ def test_progress_goes_to_stderr(
     captured = capfd.readouterr()
     assert captured.out == ""
     for expected in (
-        "pairs: 60 read, 60 kept\n",
-        "source and target are the same text in 60 of 60 pairs",
+        "pairs: 60 read, 60 kept; repeated: ",
+        "validation pairs: 60 read, 60 kept\n",
+        "warning: source and target are the same text in 60 of 60 pairs",
         "precision float32, from step 0 to 6\n",
         "step 6/6  epoch 1  loss 2.000",
         "validation at step 6: BLEU 10.00",
@@ -610,7 +613,9 @@ def test_training_in_a_thread_leaves_signals_alone(
     assert results[0].steps == 6
 
 
-def test_a_finished_run_resumed_is_done_at_once(script: Script, text: Path, tmp_path: Path) -> None:
+def test_a_finished_run_resumed_is_done_at_once(
+    script: Script, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = config_for(text)
     first = train(config, tmp_path / "model")
     before = metrics_of(tmp_path / "model")
@@ -619,6 +624,8 @@ def test_a_finished_run_resumed_is_done_at_once(script: Script, text: Path, tmp_
     assert (second.steps, second.best) == (6, first.best)
     assert second.seconds >= load_checkpoint(tmp_path / "model", 6).state["seconds"] > 0
     assert metrics_of(tmp_path / "model") == before
+    assert checkpoint_steps(tmp_path / "model") == [6]
+    assert "already complete after step 6: nothing is left to be done; " in capfd.readouterr().err
 
 
 def test_a_run_that_stopped_early_goes_on_only_with_more_patience(
@@ -739,15 +746,119 @@ def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(
 ) -> None:
     folder, config = tmp_path / "model", config_for(text, validation__every_steps=2)
 
-    full = raising(OSError(28, "No space left on device"))
-    script.events[3] = lambda: monkeypatch.setattr(os, "fsync", lambda descriptor: full())
-    with pytest.raises(StorageError, match="step-4: cannot be written: No space left on device"):
-        train(config, folder)
+    message = "step-6: cannot be written: No space left on device"
+    with monkeypatch.context() as patch:
+        script.events[3] = lambda: fill_the_disk(patch)
+        with pytest.raises(StorageError, match=message):
+            train(config, folder)
     assert checkpoint_steps(folder) == [2]
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     script.events.clear()
     assert train(config, folder, resume=True).steps == 6
-    assert [update.number for update in script.updates] == [0, 1, 2, 3, 2, 3, 4, 5]
+    assert [update.number for update in script.updates] == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]
+
+
+def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
+    """No more checkpoints can be written; small files still can."""
+    full = raising(OSError(28, "No space left on device"))
+    patch.setattr(checkpoint, "_sync", lambda path: full() if "step-" in str(path) else None)
+
+
+def test_a_disk_that_is_full_for_a_while_ends_nothing(
+    script: Script,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder, config = tmp_path / "model", config_for(text, validation__every_steps=1)
+    script.bleus = [5.0, 4.0, 9.0, 8.0, 6.0, 7.0]
+    with monkeypatch.context() as patch:
+        script.events = {3: lambda: fill_the_disk(patch), 5: patch.undo}
+        train(config, folder)
+    # Step 3 was the best and could not be kept, nor could step 4, which was the best after that.
+    assert read_best(folder)["step"] == 6
+    assert checkpoint_steps(folder) == [5, 6]
+    assert load_best_weights(folder)["weight"].tolist() == script.weights()
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "step-" in line]
+    assert [line.partition("; ")[2] for line in warnings] == [
+        f"training goes on, and ends if the next checkpoints fail as well ({number} of 3)"
+        for number in (1, 2)
+    ]
+    assert warnings[0].startswith("warning: ")
+    assert f"{folder / 'checkpoints' / 'step-3'}: cannot be written: No space left" in warnings[0]
+
+
+def test_a_disk_that_stays_full_ends_training_at_the_third_checkpoint(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(text, training__checkpoint_every_minutes=ALWAYS, training__max_steps=9)
+    script.events[3] = lambda: fill_the_disk(monkeypatch)
+    with pytest.raises(StorageError, match="step-5: cannot be written: No space left") as caught:
+        train(config, tmp_path / "model")
+    assert caught.value.exit_code == 5
+    assert checkpoint_steps(tmp_path / "model") == [1, 2]
+
+
+def test_what_a_signal_asks_to_be_saved_is_never_said_to_be_if_it_is_not(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_and_stop() -> None:
+        fill_the_disk(monkeypatch)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    script.events[3] = fill_and_stop
+    with pytest.raises(StorageError, match="step-3: cannot be written"):
+        train(config_for(text), tmp_path / "model")
+
+
+def test_room_for_a_checkpoint_is_looked_for_before_training(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == ".tmp-room":
+            return real(Path("/dev/full"), "wb", buffering=0)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    message = (
+        r"model: cannot be written: No space left on device; a checkpoint needs 0\.0 MB, and 2"
+    )
+    with pytest.raises(StorageError, match=message):
+        train(config_for(text), tmp_path / "model")
+    assert script.updates == []
+    monkeypatch.setattr(Path, "open", real)
+    train(config_for(text), tmp_path / "model", resume=True)
+    assert not (tmp_path / "model" / ".tmp-room").exists()
+
+
+def test_batches_too_large_for_the_memory_are_told_with_what_to_do(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.events[2] = raising(tf.errors.ResourceExhaustedError(None, None, "OOM"))
+    message = "out of memory with the batches of step 2; make batches smaller"
+    with pytest.raises(UsageError, match=message):
+        train(config_for(text), tmp_path / "model")
+
+
+def test_a_text_that_has_changed_is_not_gone_on_with(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder, before = tmp_path / "model", text.read_bytes()
+    train(config_for(text), folder)
+    text.write_bytes(before.replace(b"a", b"b", 1))
+    longer = config_for(text, training__max_steps=8)
+    with pytest.raises(UsageError, match="model: cannot be resumed with another text: a file that"):
+        train(longer, folder, resume=True)
+    assert len(script.updates) == 6
+    text.write_bytes(before + b" \n")  # is left out, so nothing has changed
+    # Earlier versions did not keep what the text was known by.
+    saved = load_checkpoint(folder, 6)
+    shutil.rmtree(folder / "checkpoints" / "step-6")
+    state = {name: value for name, value in saved.state.items() if name != "fingerprint"}
+    save_checkpoint(folder, dataclasses.replace(saved, state=state))
+    assert train(longer, folder, resume=True).steps == 8
 
 
 # Divergence
@@ -765,17 +876,33 @@ def test_a_gradient_that_is_not_finite_ends_training_and_names_the_step(
         training__learning_rate=0.25,
     )
     script.norms[5] = norm
-    pairs = r"learning rate 0\.25; \d+ pairs, the first at .*words:\d+"
+    pairs = r"learning rate 0\.25; \S*words: lines \d+(, \d+)*"
     with pytest.raises(DivergenceError, match=rf"^step 5: the gradient .* \({pairs}\)") as caught:
         train(config, folder)
     assert caught.value.exit_code == 6
     assert checkpoint_steps(folder) == [3]
     assert read_best(folder)["step"] == 3
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert "\n" not in message
+    lines = message.partition("lines ")[2].partition(")")[0].split(", ")
+    assert [int(line) - 1 for line in lines] == sorted(script.updates[4].rows[0])
     # Lower, as the message says, and on.
     lower = config_for(text, validation__every_steps=3, training__learning_rate=0.125)
     assert train(lower, folder, resume=True).steps == 6
     assert [update.learning_rate for update in script.updates[-3:]] == [0.125] * 3
+
+
+def test_of_several_batches_all_are_named_where_the_gradient_is_not_finite(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.norms[1] = math.inf
+    with pytest.raises(DivergenceError) as caught:
+        train(config_for(text, training__accumulate_batches=3), tmp_path / "model")
+    named = [
+        [int(line) - 1 for line in batch.split(", ")]
+        for batch in re.findall(r"lines? ([\d, ]+\d)", str(caught.value))
+    ]
+    assert named == [sorted(rows) for rows in script.updates[0].rows]
 
 
 def test_weights_that_are_not_finite_are_never_saved(

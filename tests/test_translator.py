@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from model_fixtures import SENTENCES, model_folder, random_weights, translator  # noqa: F401
 
 from seq2seq import decoding
@@ -533,6 +534,7 @@ def test_order_is_kept_over_many_windows(without_model):
 
 def test_threads_share_one_compiled_search(translator, monkeypatch):
     fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
+    expected = texts_of(translator.translate(SENTENCES, beam_size=1))
     compiled_search = decoding.CompiledSearch
     compiled = []
 
@@ -545,15 +547,14 @@ def test_threads_share_one_compiled_search(translator, monkeypatch):
     results = {}
 
     def work(number):
-        results[number] = texts_of(fresh.translate(SENTENCES[number:], beam_size=1))
+        results[number] = texts_of(fresh.translate(SENTENCES[number % 6 :], beam_size=1))
 
-    threads = [threading.Thread(target=work, args=[number]) for number in range(6)]
+    threads = [threading.Thread(target=work, args=[number]) for number in range(64)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    expected = texts_of(translator.translate(SENTENCES, beam_size=1))
-    assert results == {number: expected[number:] for number in range(6)}
+    assert results == {number: expected[number % 6 :] for number in range(64)}
     assert len(compiled) == 1
 
 
@@ -631,6 +632,30 @@ def test_output_that_is_not_a_number_is_an_error_that_names_the_sentence(transla
             broken.translate(["", "a dog"], **options)
     with pytest.raises(FloatingPointError, match="sentence 1: the model's output is not a number"):
         broken.score(["a"], ["b"])
+
+
+def test_batches_too_large_for_the_memory_are_told_with_what_to_do(translator, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "Detected at node\nOOM")
+
+    fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
+    monkeypatch.setattr(fresh, "_compile", lambda key, make: exhausted)
+    message = "^out of memory with 2 sentences and a beam of 3 at a time; lower the batch size or b"
+    with pytest.raises(UsageError, match=message):
+        fresh.translate(["a dog", "", "a cat"])
+    message = "^out of memory with 2 sentences at a time; lower the batch size$"
+    with pytest.raises(UsageError, match=message):
+        fresh.score(["a", "b"], ["c", "d"])
+
+
+def test_weights_that_do_not_fit_are_an_error_that_names_the_folder(model_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(config.replace("embedding_size = 8", "embedding_size = 9"))
+    message = r"model: weights do not fit the model's configuration: .*embedding is \[\d+, 8\], exp"
+    with pytest.raises(ModelError, match=message):
+        Translator.load(folder)
 
 
 def test_loading_any_other_folder_is_an_error(tmp_path):
