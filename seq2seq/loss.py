@@ -119,12 +119,12 @@ def _sum_of_mean_logits(
     return tf.reduce_sum(features * mean_kernel) + tokens * tf.reduce_mean(bias)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _add(total, product):  # type: ignore[no-untyped-def]
     return total + tf.cast(product, tf.float32)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _softmax_gradient(logits, bias, labels, smoothing):  # type: ignore[no-untyped-def]
     """Sums (log normalizer, nll, correct), d total / d logits `[C, V]`, and the latter's sum `[V]`.
 

@@ -298,7 +298,7 @@ def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(sequence, [1, 0, 2]), [features, -1])
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
     """The equations at one position, and what the next step reads; all `[X, B]`.
 
@@ -317,7 +317,7 @@ def _cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped
     return tf.concat([next_inputs, h], 0), tf.where(real, new_c, c), gates
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
     """The gradient of `_cell`: of its product, of the h and C before it, and of the bias so far."""
     i, f, candidate, o = tf.split(tf.cast(gates, tf.float32), 4, axis=0)

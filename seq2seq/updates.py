@@ -85,7 +85,7 @@ class Updater:
         )
         self._update_step = tf.function(self._update, signature, autograph=False)
         # XLA makes one pass over each weight of what are a dozen passes otherwise.
-        self._apply_gradients = tf.function(self._apply, jit_compile=True)
+        self._apply_gradients = tf.function(self._apply, jit_compile=True, autograph=False)
 
     def update(
         self, batches: Sequence[Tensors], *, number: int, learning_rate: float

@@ -86,7 +86,7 @@ class Validator:
         }
         bos_id = tokenizers.target.bos_id
 
-        @tf.function(input_signature=[IDS, LENGTHS, IDS, LENGTHS])
+        @tf.function(input_signature=[IDS, LENGTHS, IDS, LENGTHS], autograph=False)
         def sums(
             source: tf.Tensor, source_lengths: tf.Tensor, target: tf.Tensor, lengths: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
