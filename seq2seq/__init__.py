@@ -36,6 +36,7 @@ The modules in reading order. Those marked * import TensorFlow.
     translation_experiment * training a translator: its data, model and scores
     language_model_experiment * training a language model
     training        * the loop: updates, validation, early stopping
+    model_files       files of a model folder, looked at before they are read
     checkpoint        weights and training state that exist whole or not at all
     limits          * where decoding ends, what a hypothesis may and must say
     selection       * the best columns of many rows, and random ones

@@ -8,19 +8,22 @@ newest is read off the folder; no pointer file can be wrong.
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from seq2seq.errors import LockedError, ModelError, StorageError
+from seq2seq.model_files import TOKENIZER_FOLDER, check_plain, read_record
 
 CHECKPOINTS = "checkpoints"
 BEST_FILE = "best.json"
@@ -30,7 +33,11 @@ OPTIMIZER = "optimizer.safetensors"
 STATE = "training.json"
 FORMAT_VERSION = 1
 
+_FILES = {WEIGHTS, OPTIMIZER, STATE}
+_LONGEST_HEADER = 1 << 20  # bytes of what a file says about its arrays: a thousand of them fit
+
 Arrays = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         (temporary / WEIGHTS).write_bytes(save(_in_order(checkpoint.weights)))
         (temporary / OPTIMIZER).write_bytes(save(_in_order(checkpoint.optimizer)))
         (temporary / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
-        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
-        manifest = {"format": FORMAT_VERSION, "step": checkpoint.step, "files": files}
+        manifest = {
+            "format": FORMAT_VERSION,
+            "step": checkpoint.step,
+            "files": _fingerprints(temporary),
+            "tokenizer": _fingerprints(folder / TOKENIZER_FOLDER),
+        }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in temporary.iterdir():
             _sync(path)
@@ -87,14 +98,14 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     """
     path = _path(folder, step)
     try:
-        files = _verified_files(path, [WEIGHTS, OPTIMIZER, STATE])
+        promised = _promised_files(path)
         return Checkpoint(
             step=step,
-            weights=load_file(files[WEIGHTS]),
-            optimizer=load_file(files[OPTIMIZER]),
-            state=json.loads(files[STATE].read_text(encoding="utf-8")),
+            weights=_arrays(path / WEIGHTS, promised),
+            optimizer=_arrays(path / OPTIMIZER, promised),
+            state=json.loads(_verified(path / STATE, promised)),
         )
-    except (OSError, ValueError, SafetensorError) as err:
+    except (OSError, ValueError, RecursionError, SafetensorError) as err:
         raise ModelError(f"{path}: cannot be read: {err}") from err
 
 
@@ -110,8 +121,22 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
             return load_checkpoint(folder, step), damaged
         except ModelError as err:
             damaged.append(str(err))
-    reason = "; ".join(damaged) or f"no checkpoint in {folder / CHECKPOINTS}"
-    raise ModelError(f"{folder}: no usable checkpoint: {reason}")
+    raise _nothing_usable(folder, damaged)
+
+
+def best_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that `load_best_weights` gives, without reading them.
+
+    Raises:
+        ModelError: There are none, their file is not as long as they are or as the manifest says,
+            or the tokenizer is not the one they were trained with.
+    """
+    path = _best_path(folder)
+    try:
+        _check_size(path / WEIGHTS, _promised_files(path))
+        return _shapes(path / WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
 
 
 def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -120,12 +145,9 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         ModelError: There are none, or they are damaged.
     """
-    best = read_best(folder)
-    if best is None:
-        return dict(load_newest_checkpoint(folder)[0].weights)
-    path = _path(folder, best["step"])
+    path = _best_path(folder)
     try:
-        return dict(load_file(_verified_files(path, [WEIGHTS])[WEIGHTS]))
+        return _arrays(path / WEIGHTS, _promised_files(path))
     except (OSError, SafetensorError) as err:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
 
@@ -136,13 +158,10 @@ def best_weights_sha256(folder: Path) -> str:
     Raises:
         ModelError: There are none, or they are damaged.
     """
-    best = read_best(folder)
-    if best is not None:
-        return _weights_sha256(_path(folder, best["step"]), [WEIGHTS])
-    for step in sorted(checkpoint_steps(folder), reverse=True):
-        with suppress(ModelError):
-            return _weights_sha256(_path(folder, step), [WEIGHTS, OPTIMIZER, STATE])
-    raise ModelError(f"{folder}: no usable checkpoint in {folder / CHECKPOINTS}")
+    path = _best_path(folder)
+    promised = _promised_files(path)
+    _check(path / WEIGHTS, promised)
+    return str(promised[WEIGHTS]["sha256"])
 
 
 def write_best(folder: Path, best: Mapping[str, Any]) -> None:
@@ -181,8 +200,10 @@ def read_best(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        best = json.loads(path.read_text(encoding="utf-8"))
-        return {**best, "step": int(best["step"])}
+        best = read_record(path)
+        if not isinstance(best["step"], int):
+            raise TypeError(f"step is {best['step']!r}")
+        return dict(best)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise ModelError(f"{path}: not a record of the best step: {err}") from err
 
@@ -257,41 +278,132 @@ def _in_order(arrays: Arrays) -> dict[str, np.ndarray]:
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
 
+def _best_path(folder: Path) -> Path:
+    """The checkpoint that validated best, or the newest one that is whole."""
+    if (best := read_best(folder)) is not None:
+        return _path(folder, best["step"])
+    damaged: list[str] = []
+    for step in sorted(checkpoint_steps(folder), reverse=True):
+        path = _path(folder, step)
+        try:
+            promised = _promised_files(path)
+            for name in _FILES:
+                _check(path / name, promised)
+            return path
+        except ModelError as err:
+            damaged.append(str(err))
+    raise _nothing_usable(folder, damaged)
+
+
+def _nothing_usable(folder: Path, damaged: Sequence[str]) -> ModelError:
+    reason = "; ".join(damaged) or f"no checkpoint in {folder / CHECKPOINTS}"
+    return ModelError(f"{folder}: no usable checkpoint: {reason}")
+
+
+def _fingerprints(folder: Path) -> dict[str, Any]:
+    """Size and sha256 of every file in `folder` by name."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.name: _fingerprint(path) for path in paths}
+
+
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def _verified_files(path: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Files of a checkpoint by name, each as long and with the hash that the manifest promises."""
-    promised = _promised_files(path)
-    for name in names:
-        file = path / name
-        if not file.is_file():
-            raise ModelError(f"{file}: missing; the checkpoint is damaged")
-        if _fingerprint(file) != promised.get(name):
-            raise ModelError(f"{file}: damaged: not the size and sha256 that {MANIFEST} says")
-    return {name: path / name for name in names}
+def _check(file: Path, promised: Mapping[str, Any]) -> None:
+    """Refuses a file that is not as long as the manifest promises, or has another hash."""
+    _check_size(file, promised)
+    try:
+        found = _fingerprint(file)
+    except OSError as err:
+        raise ModelError(f"{file}: cannot be read: {err.strerror or err}") from err
+    if found != promised[file.name]:
+        raise _not_as_promised(file)
 
 
-def _weights_sha256(path: Path, names: Sequence[str]) -> str:
-    """That of a checkpoint of which the files `names` are whole."""
-    _verified_files(path, names)
-    return str(_promised_files(path)[WEIGHTS]["sha256"])
+def _check_size(file: Path, promised: Mapping[str, Any]) -> None:
+    if not file.exists() and not file.is_symlink():
+        raise ModelError(f"{file}: missing; the checkpoint is damaged")
+    check_plain(file, most_bytes=sys.maxsize)
+    if file.stat().st_size != promised[file.name]["bytes"]:
+        raise _not_as_promised(file)
+
+
+def _not_as_promised(file: Path) -> ModelError:
+    return ModelError(f"{file}: damaged: not the size and sha256 that {MANIFEST} says")
+
+
+def _verified(file: Path, promised: Mapping[str, Any]) -> bytes:
+    """The bytes of a file, which are those that the manifest promises."""
+    _check_size(file, promised)
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != promised[file.name]["sha256"]:
+        raise _not_as_promised(file)
+    return content
+
+
+def _arrays(file: Path, promised: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    content = _verified(file, promised)
+    _header_length(file, content)
+    return dict(load(content))
+
+
+def _header_length(file: Path, content: bytes) -> int:
+    """The bytes of a safetensors header, which the first eight bytes of the file tell."""
+    length = int.from_bytes(content[:8], "little")
+    if length > _LONGEST_HEADER:
+        raise ModelError(
+            f"{file}: a header of {length:,} bytes, expected at most {_LONGEST_HEADER:,}: damaged, "
+            "or not weights"
+        )
+    return length
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays in a file, which has room for them as float32 and for no more."""
+    with file.open("rb") as stream:
+        length = _header_length(file, stream.read(8))
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    shapes = {name: tuple(int(size) for size in about["shape"]) for name, about in header.items()}
+    expected = 8 + length + sum(4 * math.prod(shape) for shape in shapes.values())
+    if file.stat().st_size != expected:
+        raise ModelError(
+            f"{file}: has {file.stat().st_size:,} bytes, expected {expected:,} for the weights in "
+            "its header, as float32"
+        )
+    return shapes
 
 
 def _promised_files(path: Path) -> dict[str, Any]:
-    """Size and sha256 of each file of a checkpoint by name, from its manifest."""
+    """Size and sha256 of each file of a checkpoint by name, from its manifest.
+
+    Its tokenizer is checked: ids mean other pieces with another one.
+    """
+    if path.is_symlink():
+        raise ModelError(f"{path}: is a symbolic link; expected the checkpoint itself")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_record(path / MANIFEST)
         version, step, promised = manifest["format"], manifest["step"], dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as err:
+        tokenizer = dict(manifest.get("tokenizer", {}))  # version 0.1.0 did not write it
+        if unknown := manifest.keys() - {"format", "step", "files", "tokenizer"}:
+            raise ValueError(f"unknown key {min(unknown)!r}")
+        for about in (*promised.values(), *tokenizer.values()):
+            if not isinstance(about["bytes"], int) or not isinstance(about["sha256"], str):
+                raise TypeError(f"no size and hash: {about}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError) as err:
         raise ModelError(f"{path}: not a whole checkpoint: {MANIFEST}: {err}") from err
     if version != FORMAT_VERSION:
         raise ModelError(f"{path}: format {version}, expected {FORMAT_VERSION}; retrain or convert")
     if path.name != f"step-{step}":
         raise ModelError(f"{path}: {MANIFEST} is of step {step}; give the folder its name back")
+    if promised.keys() != _FILES:
+        named = ", ".join(sorted(promised))
+        raise ModelError(f"{path}: {MANIFEST} names {named}; expected {', '.join(sorted(_FILES))}")
+    for name in tokenizer:
+        _check(path.parents[1] / TOKENIZER_FOLDER / Path(name).name, tokenizer)
     return promised
 
 

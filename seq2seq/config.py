@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from seq2seq.errors import ModelError, StorageError, UsageError
+from seq2seq.model_files import LARGEST_RECORD, check_plain
 
 CONFIG_FILE = "config.toml"
 
@@ -45,6 +46,7 @@ TextFile = Annotated[
 TextFiles = Annotated[list[TextFile], BeforeValidator(_as_list), Field(min_length=1)]
 Schedule = Literal["constant", "inverse-square-root", "linear", "plateau"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Layers = Annotated[int, Field(ge=1, le=100)]
 
 
 class _Section(BaseModel):
@@ -89,10 +91,10 @@ class ModelConfig(_Section):
     """Encoder and decoder; `encoder_units` counts one direction, a bidirectional one has two."""
 
     embedding_size: PositiveInt = 256
-    encoder_layers: PositiveInt = 2
+    encoder_layers: Layers = 2
     encoder_units: PositiveInt = 256
     bidirectional: bool = True
-    decoder_layers: PositiveInt = 2
+    decoder_layers: Layers = 2
     decoder_units: PositiveInt = 512
     bridge: Literal["auto", "copy", "dense"] = "auto"
     attention: Literal["none", "luong"] = "luong"
@@ -203,7 +205,7 @@ class TextModelConfig(_Section):
     """The layers of a language model; of `embedding_size` 0, they see one-hot vectors."""
 
     embedding_size: NonNegativeInt = 256
-    layers: PositiveInt = 2
+    layers: Layers = 2
     units: PositiveInt = 512
     dropout: Fraction = 0.5
     embedding_dropout: Fraction = 0.0
@@ -364,6 +366,7 @@ def load_any_model_config(folder: Path) -> AnyConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ModelError(f"{folder}: not a model folder: no {CONFIG_FILE} in it")
+    check_plain(path, most_bytes=LARGEST_RECORD)
     try:
         return load_config(path)
     except (UsageError, StorageError) as err:

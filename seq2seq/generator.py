@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from seq2seq.config import LanguageModelConfig, load_language_model_config
-from seq2seq.errors import ModelError, UsageError
+from seq2seq.errors import UsageError
+from seq2seq.model_files import TOKENIZER_FOLDER, naming
 from seq2seq.search_options import Sampling, check_whole_number
 from seq2seq.text_corpus import covering
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer
-from seq2seq.translator import TOKENIZER_FOLDER
 
 if TYPE_CHECKING:
     from seq2seq.decoder import Decoder
@@ -128,24 +128,23 @@ class LanguageModel:
         config = load_language_model_config(folder)
         tokenizer = load_text_tokenizer(folder / TOKENIZER_FOLDER)
 
+        from seq2seq.checkpoint import best_weight_shapes, load_best_weights
         from seq2seq.runtime import resolve_precision, start_tensorflow
 
+        shapes = best_weight_shapes(folder)  # damage is told of at once
         start_tensorflow(device)
-        from seq2seq.checkpoint import load_best_weights
         from seq2seq.layers import values_follow
         from seq2seq.models import build_language_model
 
-        weights = load_best_weights(folder)
-        with values_follow():
+        with naming(folder), values_follow(shapes.values()):
             decoder = build_language_model(
                 config.model,
                 vocabulary=tokenizer.vocabulary_size,
                 precision=resolve_precision(precision or config.precision),
             )
-        try:
+        weights = load_best_weights(folder)
+        with naming(folder):
             decoder.load(weights)
-        except ModelError as err:
-            raise ModelError(f"{folder}: {err}") from err
         return cls(config, tokenizer, decoder)
 
     def take_up_weights(self) -> None:

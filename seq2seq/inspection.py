@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seq2seq.checkpoint import checkpoint_steps, load_best_weights, read_best
+from seq2seq.checkpoint import (
+    best_weight_shapes,
+    best_weights_sha256,
+    checkpoint_steps,
+    read_best,
+)
 from seq2seq.config import AnyConfig, LanguageModelConfig, dump_config, load_any_model_config
 from seq2seq.errors import StorageError
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.text_tokenizer import load_text_tokenizer
 from seq2seq.tokenizer import TokenizerPair
 
@@ -50,10 +56,11 @@ def describe(folder: Path) -> ModelDescription:
         StorageError: Something in it cannot be read.
     """
     config = load_any_model_config(folder)
-    vocabulary = _vocabulary(config, folder / "tokenizer")
+    vocabulary = _vocabulary(config, folder / TOKENIZER_FOLDER)
     sizes: Counter[str] = Counter()
-    for name, weight in load_best_weights(folder).items():
-        sizes["/".join(name.split("/")[:2])] += weight.size
+    best_weights_sha256(folder)  # reads all of them, and keeps none
+    for name, shape in best_weight_shapes(folder).items():
+        sizes["/".join(name.split("/")[:2])] += math.prod(shape)
     return ModelDescription(
         folder=folder,
         config=config,

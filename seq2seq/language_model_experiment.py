@@ -11,12 +11,12 @@ import numpy as np
 from seq2seq.config import CONFIG_FILE, LanguageModelConfig
 from seq2seq.experiment import ENCODED, Numbered, Validation
 from seq2seq.generator import LanguageModel
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
 from seq2seq.objectives import LanguageModelObjective
 from seq2seq.runtime import resolve_precision
 from seq2seq.text_corpus import PartCounts, TextIds, Windows, encode_text, split_text
 from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
-from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import Updater
 from seq2seq.workers import Workers
 

@@ -1,7 +1,8 @@
 """A Keras layer that casts only where its code says so, and seeds for its parts."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,20 +12,36 @@ import numpy as np
 
 from seq2seq.errors import ModelError
 
-_values_follow: ContextVar[bool] = ContextVar("_values_follow", default=False)
+_MISFIT = "weights do not fit the model's configuration"
+_shapes_left: ContextVar[Counter[tuple[int, ...]] | None] = ContextVar("_shapes_left", default=None)
 
 
 @contextmanager
-def values_follow() -> Iterator[None]:
+def values_follow(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
     """Layers built within it have zero weights: for those whose weights are loaded at once.
 
-    Random orthogonal matrices take longer to make than all weights to read.
+    Random orthogonal matrices take longer to make than all weights to read. And no layer can ask
+    for more memory than the weights that are there take, whatever its configuration says.
+
+    Args:
+        shapes: Of the weights that will be loaded.
+
+    Raises:
+        ModelError: The layers do not have just these shapes.
     """
-    token = _values_follow.set(True)
+    token = _shapes_left.set(left := Counter(shapes))
     try:
         yield
     finally:
-        _values_follow.reset(token)
+        _shapes_left.reset(token)
+    if unused := [list(shape) for shape in left.elements()]:
+        raise ModelError(f"{_MISFIT}: weights of shape {unused} have no place in it")
+
+
+def _take(shape: tuple[int, ...], left: Counter[tuple[int, ...]]) -> None:
+    if not left[shape]:
+        raise ModelError(f"{_MISFIT}: it needs one more of shape {list(shape)} than there are")
+    left[shape] -= 1
 
 
 class ExplicitLayer(keras.layers.Layer):
@@ -39,7 +56,8 @@ class ExplicitLayer(keras.layers.Layer):
 
     def add_weight(self, **kwargs: Any) -> keras.Variable:
         """A float32 weight that reads as float32 in every scope; arguments as in Keras."""
-        if _values_follow.get():
+        if (left := _shapes_left.get()) is not None:
+            _take(tuple(kwargs["shape"]), left)
             kwargs["initializer"] = "zeros"
         return super().add_weight(autocast=False, **kwargs)
 
@@ -62,7 +80,7 @@ class ExplicitLayer(keras.layers.Layer):
             if tuple(weights[name].shape) != tuple(own[name].shape)
         ]
         if faults:
-            raise ModelError("weights do not fit the model's configuration: " + "; ".join(faults))
+            raise ModelError(f"{_MISFIT}: {'; '.join(faults)}")
         for name, weight in own.items():
             weight.assign(weights[name])
 

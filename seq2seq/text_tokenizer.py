@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from seq2seq.config import TextTokenizerConfig, TokenizerConfig
 from seq2seq.errors import DataError, ModelError, StorageError
 from seq2seq.lines import unreadable
+from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.tokenizer import Tokenizer, train_exact_tokenizer, write_whole
 
 CHARACTERS_FILE, WORDS_FILE, PIECES_FILE = "characters.json", "words.json", "pieces.model"
@@ -354,6 +355,7 @@ def load_text_tokenizer(folder: Path) -> TextTokenizer:
     """
     for name, kind in _KINDS.items():
         if (folder / name).is_file():
+            check_plain(folder / name, most_bytes=LARGEST_TOKENIZER)
             return kind.load(folder / name)
     raise ModelError(
         f"{folder}: no tokenizer: expected {CHARACTERS_FILE}, {WORDS_FILE} or {PIECES_FILE}"

@@ -20,6 +20,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from seq2seq.config import Config, TokenizerConfig
 from seq2seq.errors import DataError, ModelError, StorageError, UsageError
 from seq2seq.lines import one_line, unreadable
+from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.pairs import Pair, training_pairs
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3  # ids of the models trained here; loaded ones have their own
@@ -189,6 +190,7 @@ class TokenizerPair:
             ModelError: There are none, or one is damaged.
         """
         if (folder / JOINT_FILE).is_file():
+            check_plain(folder / JOINT_FILE, most_bytes=LARGEST_TOKENIZER)
             joint = Tokenizer.load(folder / JOINT_FILE)
             return cls(joint, joint)
         for name in (SOURCE_FILE, TARGET_FILE):
@@ -197,6 +199,7 @@ class TokenizerPair:
                     f"{folder}: no tokenizer: expected {JOINT_FILE}, or {SOURCE_FILE} and "
                     f"{TARGET_FILE}, but there is no {name}"
                 )
+            check_plain(folder / name, most_bytes=LARGEST_TOKENIZER)
         return cls(Tokenizer.load(folder / SOURCE_FILE), Tokenizer.load(folder / TARGET_FILE))
 
     def save(self, folder: Path) -> None:

@@ -25,6 +25,7 @@ from seq2seq.checkpoint import (
     load_newest_checkpoint,
     locked,
     prune_checkpoints,
+    read_best,
     save_checkpoint,
     set_aside_after,
     write_best,
@@ -38,14 +39,20 @@ from seq2seq.config import (
     load_any_model_config,
     with_absolute_paths,
 )
-from seq2seq.errors import DivergenceError, Interrupted, StorageError, UsageError
+from seq2seq.errors import (
+    DivergenceError,
+    Interrupted,
+    ModelError,
+    StorageError,
+    UsageError,
+)
 from seq2seq.experiment import ENCODED, Experiment, Location, Numbered, Validation
 from seq2seq.language_model_experiment import LanguageModelExperiment
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.translation_experiment import TranslationExperiment
-from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import UpdateSums
 from seq2seq.workers import WORKERS, Workers, lost_workers_told, start_workers
 
@@ -236,6 +243,11 @@ class _Run:
 
     def _restore(self) -> list[str]:
         if not checkpoint_steps(self._folder):
+            if (gone := read_best(self._folder)) is not None:
+                raise ModelError(
+                    f"{self._folder}: the best step is {gone['step']}, and there is no checkpoint "
+                    "in it any more; --overwrite starts anew"
+                )
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
         self._check_same_text(Standing(**checkpoint.state))

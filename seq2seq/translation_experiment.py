@@ -12,11 +12,11 @@ from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import CONFIG_FILE, Config
 from seq2seq.corpus import PairCounts, ParallelIds, encode_corpus, validation_pairs
 from seq2seq.experiment import ENCODED, Numbered, Validation
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
 from seq2seq.runtime import resolve_precision
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
-from seq2seq.translator import TOKENIZER_FOLDER
 from seq2seq.updates import Updater
 from seq2seq.validation import Validator
 from seq2seq.workers import Workers

@@ -21,6 +21,7 @@ import numpy as np
 
 from seq2seq.config import Config, dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
+from seq2seq.model_files import TOKENIZER_FOLDER, naming
 from seq2seq.search_options import (
     Options,
     Sampling,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from seq2seq.search import Hypotheses
 
 __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Translator"]
-
-TOKENIZER_FOLDER = "tokenizer"
 
 # Most logits a scoring batch may have: 256 MB of float32.
 _SCORING_LOGITS = 1 << 26
@@ -125,12 +124,16 @@ class Translator:
                     "the same one (tokenizer.source_model and target_model in the configuration)"
                 )
 
+        from seq2seq.checkpoint import best_weight_shapes
         from seq2seq.runtime import start_tensorflow
 
+        shapes = [best_weight_shapes(each) for each in folders]  # damage is told of at once
         start_tensorflow(device)
         first, *others = [
-            _loaded(each, config, tokenizers[0], precision or config.precision)
-            for each, config in zip(folders, configs, strict=True)
+            _loaded(
+                each, config, tokenizers[0], precision or config.precision, each_shapes.values()
+            )
+            for each, config, each_shapes in zip(folders, configs, shapes, strict=True)
         ]
         return cls(configs[0], tokenizers[0], first, ensemble=others)
 
@@ -529,25 +532,24 @@ def _loaded(
     config: Config,
     tokenizers: TokenizerPair,
     precision: Literal["auto", "float32", "bfloat16"],
+    shapes: Iterable[tuple[int, ...]],
 ) -> "TranslationModel":
-    """The model of a folder with its best weights."""
+    """The model of a folder with its best weights, which have these shapes."""
     from seq2seq.checkpoint import load_best_weights  # heavy, like models
     from seq2seq.layers import values_follow
     from seq2seq.models import build_model
     from seq2seq.runtime import resolve_precision
 
-    weights = load_best_weights(folder)
-    with values_follow():
+    with naming(folder), values_follow(shapes):
         model = build_model(
             config.model,
             source_vocabulary=tokenizers.source.vocabulary_size,
             target_vocabulary=tokenizers.target.vocabulary_size,
             precision=resolve_precision(precision),
         )
-    try:
+    weights = load_best_weights(folder)
+    with naming(folder):
         model.load(weights)
-    except ModelError as err:
-        raise ModelError(f"{folder}: {err}") from err
     return model
 
 

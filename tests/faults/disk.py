@@ -11,13 +11,27 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 
 class Killed(BaseException):
     """Stands for kill -9: nothing catches it, and nothing that is done after it has an effect."""
+
+
+class Call(NamedTuple):
+    """One call that changes the disk.
+
+    Attributes:
+        name: Of the function.
+        path: What is changed.
+        target: Its new path, if it gets one.
+    """
+
+    name: str
+    path: Path
+    target: Path | None = None
 
 
 class Disk:
@@ -41,24 +55,21 @@ class Disk:
         self._kill = kill
         self._dead = False
 
-    def watches(self, path: object) -> bool:
-        """Whether calls on a path, or a descriptor, are counted."""
-        if isinstance(path, int):
-            path = _path_of(path)
-        return isinstance(path, str | Path) and Path(path).is_relative_to(self._folder)
+    def watches(self, path: Path) -> bool:
+        """Whether calls on a path are counted."""
+        return path.is_relative_to(self._folder)
 
-    def call(self, name: str, path: object, act: Callable[[], Any], half: Any = None) -> Any:
+    def call(self, call: "Call", act: Callable[[], Any], half: Any = None) -> Any:
         """Does `act`, unless this is the call that goes wrong.
 
         Args:
-            name: Of the call.
-            path: What it is done to.
+            call: What it is.
             act: What is to be done.
             half: What is done of it when it goes wrong in the middle.
         """
         if self._dead:
             raise Killed
-        self.calls.append(f"{name} {Path(str(path)).name}")
+        self.calls.append(f"{call.name} {call.path.name}")
         if len(self.calls) - 1 != self.at:
             return act()
         if half is not None:
@@ -66,7 +77,7 @@ class Disk:
         if self._kill:
             self._dead = True
             raise Killed
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(call.path))
 
     @property
     def dead(self) -> bool:
@@ -91,25 +102,26 @@ def installed(disk: Disk) -> Iterator[Disk]:
 
 
 def _counted(disk: Disk, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(path: Any, *arguments: Any, **options: Any) -> Any:
+    def counted(given: Any, *arguments: Any, **options: Any) -> Any:
+        path = _path_of(given) if isinstance(given, int) else Path(given)
         if options.get("dir_fd") is not None:  # as shutil.rmtree has it
-            watched = disk.watches(options["dir_fd"])
-        else:
-            watched = disk.watches(path)
-        if not watched:
-            return real(path, *arguments, **options)
+            path = _path_of(options["dir_fd"]) / path
+        if not disk.watches(path):
+            return real(given, *arguments, **options)
+        target = Path(arguments[0]) if name in {"rename", "replace"} else None
         if name == "fsync":  # takes long, and no power fails here
-            return disk.call(name, _path_of(path), lambda: None)
-        return disk.call(name, path, lambda: real(path, *arguments, **options))
+            return disk.call(Call(name, path), lambda: None)
+        return disk.call(Call(name, path, target), lambda: real(given, *arguments, **options))
 
     return counted
 
 
 def _opening(disk: Disk, real: Callable[..., Any]) -> Callable[..., Any]:
     def opened(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
-        if not set(mode) & set("wax+") or isinstance(file, int) or not disk.watches(file):
+        writes = bool(set(mode) & set("wax+"))
+        if not writes or isinstance(file, int) or not disk.watches(Path(file)):
             return real(file, mode, buffering, *rest, **options)
-        raw = disk.call("open", file, lambda: _File(disk, file, mode.replace("b", "")))
+        raw = disk.call(Call("open", Path(file)), lambda: _File(disk, file, mode.replace("b", "")))
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffer
@@ -130,7 +142,8 @@ class _File(io.FileIO):
             return len(data)
         whole = bytes(data)
         write = super().write
+        call = Call("write", Path(self.name))
         written: int = self._disk.call(
-            "write", self.name, lambda: write(whole), half=lambda: write(whole[: len(whole) // 2])
+            call, lambda: write(whole), half=lambda: write(whole[: len(whole) // 2])
         )
         return written

@@ -34,7 +34,10 @@ def drawing(check: str, *, seed: int, case: int) -> random.Random:
     return random.Random(f"{check} {seed} {case}")
 
 
-def two_at_a_time(function: Callable[[int], list[_Result]], cases: Iterable[int]) -> list[_Result]:
+def two_at_a_time(
+    function: Callable[[int], Iterable[_Result]], cases: Iterable[int]
+) -> Iterator[_Result]:
     """What `function` gives for each case, one after the other; two run at a time."""
     with ThreadPoolExecutor(2) as pool:
-        return [each for results in pool.map(function, cases) for each in results]
+        for results in pool.map(function, cases):
+            yield from results

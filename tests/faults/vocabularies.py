@@ -1,0 +1,51 @@
+"""F16: every character there is, through a vocabulary on disk and back."""
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from verdicts import Verdict, drawing
+
+from seq2seq.text_tokenizer import CharacterTokenizer, WordTokenizer, load_text_tokenizer
+
+PLANE = 1 << 16
+PLANES = (sys.maxunicode + 1) // PLANE
+SURROGATES = range(0xD800, 0xE000)
+
+
+def round_trips(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
+    r"""F16: case n is Unicode's plane n, in a vocabulary of all characters that there are.
+
+    They are in random order and so are their ids. Each character must keep its id, encoded and
+    decoded alone and together, in a vocabulary of characters and in one of words; "\n", "\r", tab
+    and NUL are of plane 0, and with each plane goes the empty text.
+    """
+    characters = [chr(point) for point in range(sys.maxunicode + 1) if point not in SURROGATES]
+    drawing("vocabularies", seed=seed, case=0).shuffle(characters)
+    with tempfile.TemporaryDirectory() as name:
+        tokenizers = []
+        for kind in (CharacterTokenizer, WordTokenizer):
+            kind(characters).save(Path(name) / kind.file_name)
+            tokenizers.append(load_text_tokenizer(Path(name) / kind.file_name))
+        ids = {character: number for number, character in enumerate(characters, start=1)}
+        for case in cases:
+            plane = [character for character in characters if ord(character) // PLANE == case]
+            yield Verdict(case, "; ".join(_faults(plane, ids, tokenizers)))
+
+
+def _faults(plane, ids, tokenizers) -> Iterator[str]:
+    by_characters, by_words = tokenizers
+    expected, text = [ids[character] for character in plane], "".join(plane)
+    if by_characters.encode(text).tolist() != expected or by_characters.decode(expected) != text:
+        yield "characters together"
+    if by_words.decode(expected) != text:
+        yield "words together"
+    for tokenizer in tokenizers:
+        if tokenizer.encode("").tolist() or tokenizer.decode([]):
+            yield "the empty text"
+        for character in plane:
+            if tokenizer.encode(character).tolist() != [ids[character]]:
+                yield f"U+{ord(character):04X} is encoded as {tokenizer.encode(character)}"
+            if tokenizer.decode([ids[character]]) != character:
+                yield f"U+{ord(character):04X} is not what its id is decoded to"
