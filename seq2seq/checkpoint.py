@@ -22,8 +22,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from seq2seq import model_files
 from seq2seq.errors import LockedError, ModelError, StorageError
-from seq2seq.model_files import TOKENIZER_FOLDER, check_plain, read_record
+from seq2seq.model_files import TOKENIZER_FOLDER, check_plain, read_record, sync
 
 CHECKPOINTS = "checkpoints"
 BEST_FILE = "best.json"
@@ -69,7 +70,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        if not final.parent.exists():
+            final.parent.mkdir(parents=True)
+            sync(folder)
+        temporary.mkdir()
         (temporary / WEIGHTS).write_bytes(save(_in_order(checkpoint.weights)))
         (temporary / OPTIMIZER).write_bytes(save(_in_order(checkpoint.optimizer)))
         (temporary / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
@@ -81,10 +85,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
+            sync(path)
+        sync(temporary)
         temporary.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as err:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _unwritable(final, err) from err
@@ -179,14 +183,9 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         StorageError: It cannot be written; it is as before.
     """
-    temporary = path.with_name(f".tmp-{path.name}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync(temporary)
-        temporary.rename(path)
-        _sync(path.parent)
+        model_files.write_whole(path, text.encode("utf-8"))
     except OSError as err:
-        temporary.unlink(missing_ok=True)
         raise _unwritable(path, err) from err
 
 
@@ -250,6 +249,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
         file = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as err:
         raise _unwritable(folder, err) from err
@@ -409,11 +409,3 @@ def _promised_files(path: Path) -> dict[str, Any]:
 
 def _unwritable(path: Path, err: OSError) -> StorageError:
     return StorageError(f"{path}: cannot be written: {err.strerror or err}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

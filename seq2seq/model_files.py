@@ -1,6 +1,10 @@
-"""Files of a model folder, which may come from anybody: looked at before they are read."""
+"""Files of a model folder: looked at before they are read, and written whole.
+
+A folder may come from anybody, and the power may fail at any moment.
+"""
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,3 +63,33 @@ def read_record(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as err:
         raise ValueError("brackets nested too deep") from err
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there either as before or complete, even after a power failure.
+
+    Raises:
+        OSError: It cannot be written; it is as before.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or which names are in a folder, is on the disk.
+
+    Raises:
+        OSError: It cannot be read, or not written to the disk.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

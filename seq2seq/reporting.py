@@ -134,9 +134,13 @@ class Reporter:
         """Writes what is not written yet to the metrics: all of it, or nothing."""
         with self._metrics.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            if file.write(self._unwritten) < len(self._unwritten):
+            try:
+                if file.write(self._unwritten) < len(self._unwritten):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())  # before a checkpoint that has these updates behind it
+            except OSError:
                 file.truncate(end)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise
         self._unwritten = b""
 
     def _plot(self, record: Mapping[str, Any]) -> None:

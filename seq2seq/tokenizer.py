@@ -6,7 +6,6 @@ A `TokenizerPair` serves the two sides of a translation, with one model or with 
 """
 
 import hashlib
-import os
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from seq2seq.config import Config, TokenizerConfig
 from seq2seq.errors import DataError, ModelError, StorageError, UsageError
 from seq2seq.lines import one_line, unreadable
-from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
+from seq2seq.model_files import LARGEST_TOKENIZER, check_plain, write_whole
 from seq2seq.pairs import Pair, training_pairs
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3  # ids of the models trained here; loaded ones have their own
@@ -398,13 +397,3 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
                 f"text {number}: lone surrogate U+{ord(found[0]):04X} at character "
                 f"{found.start() + 1}; expected Unicode text: decode it as UTF-8"
             )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there either as before or complete, even after a power failure."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -353,6 +353,7 @@ def test_a_failing_write_leaves_nothing_and_is_a_storage_error(
 def test_a_folder_that_cannot_be_synced_is_a_storage_error_and_what_is_visible_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_steps(tmp_path, 3)
     with failing_fsync(monkeypatch, 6) as calls, pytest.raises(StorageError, match="step-6"):
         save_steps(tmp_path, 6)
     assert len(calls) == 6
@@ -377,7 +378,8 @@ def test_every_file_is_synced_before_the_checkpoint_is_visible(
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", rename)
     save_steps(tmp_path, 6)
-    *files, temporary, renamed, parent = events
+    model, *files, temporary, renamed, parent = events
+    assert model == tmp_path.name  # the folder of checkpoints is new
     assert sorted(files) == FILES
     assert temporary.startswith(".tmp-step-6")
     assert (renamed, parent) == ("rename", "checkpoints")

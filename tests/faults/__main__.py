@@ -8,14 +8,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 sys.path.insert(1, str(Path(__file__).parents[1]))  # what these have in common with other tests
 
 import typer
-from catalogue import CATALOGUE, Fault
-from full_disk import NoFileSystem
-from overhead import overhead
+
+if TYPE_CHECKING:
+    from catalogue import Fault
 
 
 def main(
@@ -25,6 +25,12 @@ def main(
     cases: Annotated[int | None, typer.Option(help="So many of each, not its full count.")] = None,
 ) -> None:
     """Inject faults, and tell which did harm."""
+    from seq2seq.runtime import start_tensorflow
+
+    start_tensorflow("cpu")  # before anything else imports it, and quietly
+    from catalogue import CATALOGUE
+    from overhead import overhead
+
     wanted = [name.upper() for name in names or [*CATALOGUE, "OVERHEAD"]]
     harm = 0
     for name in wanted:
@@ -37,8 +43,10 @@ def main(
     raise typer.Exit(1 if harm else 0)
 
 
-def _inject(name: str, fault: Fault, numbers: "range | list[int]", seed: int) -> int:
+def _inject(name: str, fault: "Fault", numbers: "range | list[int]", seed: int) -> int:
     """Prints a line of the table and what went wrong; how many faults did harm."""
+    from full_disk import NoFileSystem
+
     started, good, harmful, notes = time.monotonic(), 0, [], Counter[str]()
     try:
         for verdict in fault.check(numbers, seed):
@@ -60,7 +68,4 @@ def _inject(name: str, fault: Fault, numbers: "range | list[int]", seed: int) ->
 
 
 if __name__ == "__main__":
-    from seq2seq.runtime import start_tensorflow
-
-    start_tensorflow("cpu")
     typer.run(main)

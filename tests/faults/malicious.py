@@ -64,7 +64,8 @@ def refused(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
             ended = [_memory(_translating(folder, command)) for command in COMMANDS]
             faults = []
             for command, (exit_code, errors, memory) in zip(COMMANDS, ended, strict=True):
-                if exit_code != ModelError.exit_code or errors.count("\n") != 1:
+                refused = exit_code == ModelError.exit_code and errors.count("\n") == 1
+                if not refused and not (command == "inspect" and attack in SHOWN):
                     faults.append(f"{command}: exit code {exit_code}: {errors[-300:]}")
                 if "\x1b" in errors:
                     faults.append(f"{command}: an escape sequence is shown")
@@ -383,3 +384,5 @@ ATTACKS: list[Attack] = [
     *(a_configuration_with_code, a_configuration_of_a_huge_model, a_configuration_of_many_layers),
     a_configuration_with_escapes,
 ]
+
+SHOWN = {a_configuration_of_a_huge_model}  # `inspect` makes no model, and may tell what it is
