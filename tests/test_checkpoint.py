@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from seq2seq.checkpoint import (
     Checkpoint,
+    best_weight_shapes,
     best_weights_sha256,
     checkpoint_steps,
     load_best_weights,
@@ -614,3 +615,94 @@ def test_a_full_disk_when_locking_is_a_storage_error(tmp_path: Path) -> None:
         pytest.fail("not locked")
     with locked(tmp_path):
         pass
+
+
+def put_weights(folder: Path, content: bytes) -> None:
+    """Puts bytes in the place of the weights of step 6, with a manifest that promises them."""
+    file_of(folder, 6, "weights.safetensors").write_bytes(content)
+    path = file_of(folder, 6, "MANIFEST.json")
+    manifest = json.loads(path.read_bytes())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["weights.safetensors"] = {"bytes": len(content), "sha256": digest}
+    path.write_text(json.dumps(manifest))
+
+
+def test_shapes_are_known_without_reading_the_weights(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    assert best_weight_shapes(tmp_path) == {"encoder/kernel": (2, 10)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff" * 8, r"a header of 18,446,744,073,709,551,615 bytes, expected at most 1,048,576"),
+        (b"\x02" + bytes(7) + b"{}" + bytes(4), "has 14 bytes, expected 10 for the weights in its"),
+        (b"\x02" + bytes(7) + b"[]", "cannot be read: "),
+        (b"", "cannot be read: "),
+    ],
+)
+def test_a_header_that_cannot_be_true_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    save_steps(tmp_path, 6)
+    put_weights(tmp_path, content)
+    with pytest.raises(ModelError, match=rf"weights\.safetensors: {message}"):
+        best_weight_shapes(tmp_path)
+
+
+def test_a_header_too_long_is_refused_when_weights_are_read(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    put_weights(tmp_path, b"\xff" * 8)
+    with pytest.raises(ModelError, match="a header of 18,446,744"):
+        load_checkpoint(tmp_path, 6)
+
+
+@pytest.mark.parametrize("name", ["../../config.toml", "/etc/passwd", "other"])
+def test_a_manifest_that_names_other_files_is_refused(tmp_path: Path, name: str) -> None:
+    save_steps(tmp_path, 6)
+    path = file_of(tmp_path, 6, "MANIFEST.json")
+    manifest = json.loads(path.read_bytes())
+    manifest["files"][name] = {"bytes": 1, "sha256": ""}
+    path.write_text(json.dumps(manifest))
+    message = rf"step-6: MANIFEST.json names .*{name}.*; expected optimizer\.safetensors, training"
+    with pytest.raises(ModelError, match=message):
+        load_checkpoint(tmp_path, 6)
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    path = file_of(tmp_path, 6, "weights.safetensors")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"weights\.safetensors: is a symbolic link"):
+        load_checkpoint(tmp_path, 6)
+    path.parent.rename(tmp_path / "step-6")
+    path.parent.symlink_to(tmp_path / "step-6")
+    with pytest.raises(ModelError, match="step-6: is a symbolic link; expected the checkpoint"):
+        load_checkpoint(tmp_path, 6)
+
+
+def test_weights_are_refused_with_another_tokenizer_than_they_were_trained_with(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tmp_path / "tokenizer" / "joint.model"
+    tokenizer.parent.mkdir()
+    tokenizer.write_bytes(b"pieces")
+    save_steps(tmp_path, 6)
+    assert load_checkpoint(tmp_path, 6).step == 6
+    tokenizer.write_bytes(b"peices")
+    for load in (load_best_weights, load_newest_checkpoint, best_weight_shapes):
+        with pytest.raises(ModelError, match=r"joint\.model: damaged: not the size and sha256"):
+            load(tmp_path)
+    tokenizer.unlink()
+    with pytest.raises(ModelError, match=r"joint\.model: missing; the checkpoint is damaged"):
+        load_best_weights(tmp_path)
+
+
+def test_a_manifest_of_version_0_1_0_has_no_tokenizer_to_check(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    path = file_of(tmp_path, 6, "MANIFEST.json")
+    manifest = json.loads(path.read_bytes())
+    del manifest["tokenizer"]
+    path.write_text(json.dumps(manifest))
+    assert load_checkpoint(tmp_path, 6).step == 6

@@ -1,8 +1,10 @@
 import threading
 
 import numpy as np
+import pytest
 
 from seq2seq.decoder import Decoder
+from seq2seq.errors import ModelError
 from seq2seq.layers import sub_seed, values_follow
 
 
@@ -10,6 +12,17 @@ def new_decoder() -> Decoder:
     decoder = Decoder(9, units=5, embedding_size=4, attention="luong", memory_size=3, seed=2)
     decoder.build()
     return decoder
+
+
+def test_layers_have_just_the_shapes_of_the_weights_that_follow() -> None:
+    shapes = [tuple(weight.shape) for weight in new_decoder().trainable_weights]
+    fewer = [shape for shape in shapes if shape != (9, 4)]
+    message = r"it needs one more of shape \[9, 4\] than there are"
+    with pytest.raises(ModelError, match=message), values_follow(fewer):
+        new_decoder()
+    message = r"weights of shape \[\[1099511627776\]\] have no place"
+    with pytest.raises(ModelError, match=message), values_follow([*shapes, (1 << 40,)]):
+        new_decoder()
 
 
 def test_weights_whose_values_follow_are_not_made_at_random() -> None:

@@ -733,6 +733,31 @@ def test_without_a_whole_checkpoint_training_never_starts_from_scratch(
     assert metrics_of(tmp_path / "model") == before
 
 
+def test_checkpoints_that_are_gone_are_an_error_and_not_a_new_start(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    train(config_for(text, validation__every_steps=3), tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "checkpoints")
+    script.updates.clear()
+    message = "the best step is 3, and there is no checkpoint in it any more; --overwrite starts"
+    with pytest.raises(ModelError, match=message):
+        train(config_for(text), tmp_path / "model", resume=True)
+    assert script.updates == []
+
+
+def test_records_are_on_the_disk_before_the_checkpoint_that_has_them_behind_it(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    train(config_for(text), tmp_path / "model")
+    assert synced.index("metrics.jsonl") < synced.index("MANIFEST.json")
+
+
 def test_a_garbled_best_file_is_written_anew(script: Script, text: Path, tmp_path: Path) -> None:
     config = config_for(text, validation__every_steps=3)
     first = train(config, tmp_path / "model")

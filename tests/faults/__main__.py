@@ -5,17 +5,12 @@ what went wrong and the command that injects it again. Exit code 1 if there is a
 """
 
 import sys
-import time
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 sys.path.insert(1, str(Path(__file__).parents[1]))  # what these have in common with other tests
 
 import typer
-
-if TYPE_CHECKING:
-    from catalogue import Fault
 
 
 def main(
@@ -29,6 +24,7 @@ def main(
 
     start_tensorflow("cpu")  # before anything else imports it, and quietly
     from catalogue import CATALOGUE
+    from injection import inject
     from overhead import overhead
 
     wanted = [name.upper() for name in names or [*CATALOGUE, "OVERHEAD"]]
@@ -39,32 +35,8 @@ def main(
         else:
             fault = CATALOGUE[name]
             numbers = range(fault.cases if cases is None else cases) if case is None else [case]
-            harm += _inject(name, fault, numbers, seed)
+            harm += inject(name, fault, numbers, seed=seed)
     raise typer.Exit(1 if harm else 0)
-
-
-def _inject(name: str, fault: "Fault", numbers: "range | list[int]", seed: int) -> int:
-    """Prints a line of the table and what went wrong; how many faults did harm."""
-    from full_disk import NoFileSystem
-
-    started, good, harmful, notes = time.monotonic(), 0, [], Counter[str]()
-    try:
-        for verdict in fault.check(numbers, seed):
-            notes[verdict.note] += 1
-            good += not verdict.fault
-            if verdict.fault:
-                harmful.append(verdict)
-    except NoFileSystem as reason:
-        print(f"| {name} | {fault.what} | skipped: {reason} | |", flush=True)
-        return 0
-    shown = ", ".join(f"{count} {note}" for note, count in notes.most_common() if note)
-    what = f"{fault.what} ({shown})" if shown else fault.what
-    seconds = time.monotonic() - started
-    print(f"| {name} | {what} | {good}/{good + len(harmful)} | {seconds:,.0f} |", flush=True)
-    for verdict in harmful:
-        print(f"    {verdict.fault}")
-        print(f"    again: python tests/faults {name} --seed {seed} --case {verdict.case}")
-    return len(harmful)
 
 
 if __name__ == "__main__":

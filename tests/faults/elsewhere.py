@@ -37,9 +37,9 @@ def done_elsewhere(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
     del seed
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         usual = Path(name) / "usual"
-        _prepare(usual)
         cases = [case for case in cases if case < len(SURROUNDINGS) * len(COMMANDS)]
         needed = sorted({case % len(COMMANDS) for case in cases})
+        _prepare(usual, writes=COMMANDS.index("generate") in needed)
         read_only = usual
         if any(SURROUNDINGS[case // len(COMMANDS)] == "read-only folder" for case in cases):
             read_only = stack.enter_context(file_system())
@@ -77,13 +77,15 @@ def _fault(output: Output, expected: Output, folder: Path, usual: Path) -> str:
     return ""
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, *, writes: bool) -> None:
     folder.mkdir()
     config = tiny_config(folder)
     write_model_folder(folder / "model", config)
     text = config.data.validation_source
     (folder / "hypotheses").write_text(text.read_text(encoding="utf-8").replace("dog", "hünd"))
     translation(folder, steps=STEPS)
+    if not writes:
+        return
     writer = language_model(folder, steps=STEPS)
     process = started(writer.training(folder / "writer"))
     errors = process.communicate()[1].decode()

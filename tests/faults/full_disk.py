@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rehearsal import Rehearsal, run, script
+import pytest
+from model_fixtures import SENTENCES, tiny_config, write_model_folder
+from rehearsal import Command, Rehearsal, run, script
 from verdicts import Verdict, drawing
 
 from seq2seq.errors import StorageError
+from seq2seq.translator import Translator
 
 SIZE = 8 << 20  # bytes of the file system
-MOST_LEFT = 100_000  # bytes that are left on it; a training of the rehearsal takes about as many
 
 
 class NoFileSystem(Exception):
@@ -40,30 +42,90 @@ def file_system() -> Iterator[Path]:
 
 
 def filled(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
-    """F6: the disk is full but for a random number of bytes when a training starts, or goes on.
+    """F6: the disk is full but for a random number of bytes when a command starts.
 
     It must end with exit code 5 and leave whole checkpoints, or not need more; with space again it
-    must go on to the same bits. Even cases start with nothing, so that tokenizer, encoded text and
-    configuration come first; odd ones go on after the first checkpoint.
+    must go on to the same bits. Of three cases one is a training that starts with nothing, so that
+    tokenizer, encoded text and configuration come first, one a training that goes on after its
+    first checkpoint, and one a translation.
     """
     with tempfile.TemporaryDirectory() as name, file_system() as disk:
-        rehearsal = Rehearsal(Path(name))
+        works = [_Training(Path(name)), _Resumed(Path(name)), _Translation(Path(name))]
         for case in cases:
             draw = drawing("full disk", seed=seed, case=case)
-            folder = disk / f"case-{case}"
-            if case % 2:
-                with script():
-                    run(*rehearsal.training(folder), "--set", "training.max_steps=2")
-            left = draw.randrange(MOST_LEFT)
-            with _ballast(disk, left=left), script():
-                ended = run(*rehearsal.training(folder))
+            work, folder = works[case % len(works)], disk / f"case-{case}"
+            work.before(folder)
+            left = draw.randrange(work.most_left)
+            with _ballast(disk, left=left):
+                ended = work.run(folder)
             fault = f"exit code {ended.exit_code}: {ended.errors[-500:]}"
             if ended.exit_code in {0, StorageError.exit_code}:
-                fault = rehearsal.fault_after(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            yield Verdict(
-                case, fault and f"{left} bytes left: {fault}", f"exit code {ended.exit_code}"
-            )
+                fault = work.fault_after(folder)
+            shutil.rmtree(folder)
+            fault = fault and f"{left} bytes left: {fault}"
+            yield Verdict(case, fault, f"{work.name} with exit code {ended.exit_code}")
+
+
+class _Training:
+    """A rehearsal from its start."""
+
+    name, most_left = "trainings", 100_000
+
+    def __init__(self, work: Path) -> None:
+        self._rehearsal = Rehearsal(work)
+
+    def before(self, folder: Path) -> None:
+        folder.mkdir()
+
+    def run(self, folder: Path) -> Command:
+        with script():
+            return run(*self._rehearsal.training(folder))
+
+    def fault_after(self, folder: Path) -> str:
+        return self._rehearsal.fault_after(folder)
+
+
+class _Resumed(_Training):
+    """A rehearsal from its first checkpoint on."""
+
+    name, most_left = "resumed trainings", 50_000
+
+    def before(self, folder: Path) -> None:
+        with script():
+            run(*self._rehearsal.training(folder), "--set", "training.max_steps=2")
+
+
+class _Translation:
+    """Of a file to a file."""
+
+    name, most_left = "translations", 20_000
+
+    def __init__(self, work: Path) -> None:
+        self._work = work / "translation"
+        self._work.mkdir()
+        write_model_folder(self._work / "model", tiny_config(self._work))
+        self._translator = Translator.load(self._work / "model")
+        (self._work / "source").write_text("".join(f"{each}\n" for each in SENTENCES * 50))
+        first = self.run(self._work)
+        assert first.exit_code == 0, first.errors
+
+    def before(self, folder: Path) -> None:
+        folder.mkdir()
+
+    def run(self, folder: Path) -> Command:
+        arguments = ["translate", str(self._work / "model"), str(self._work / "source"), "-o"]
+        options = ["--resume", "--batch-size", "8", "--beam-size", "1"]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Translator, "load", lambda *_, **__: self._translator)
+            return run(*arguments, str(folder / "output"), *options)
+
+    def fault_after(self, folder: Path) -> str:
+        if not (folder / "output").exists():
+            ended = self.run(folder)
+            if ended.exit_code:
+                return f"cannot be resumed: {ended.errors}"
+        same = (folder / "output").read_bytes() == (self._work / "output").read_bytes()
+        return "" if same else "the output differs"
 
 
 @contextmanager

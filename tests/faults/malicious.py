@@ -26,7 +26,7 @@ from seq2seq.errors import ModelError
 COMMANDS = ["translate", "inspect"]
 MOST_MEMORY = 2  # times what the same command needs of a model without fault
 HUGE = 1 << 40
-SPARSE = 8 << 30  # bytes of a file without content; takes none of the disk
+SPARSE = 2 << 30  # bytes of a file without content; takes none of the disk
 
 
 class Canary:
@@ -87,8 +87,9 @@ def _memory(process: "subprocess.Popen[bytes]") -> tuple[int, str, int]:
     """Exit code, standard error, and the most bytes that the process had in memory."""
     assert process.stdout is not None
     assert process.stderr is not None
-    process.stdout.read()
-    errors = process.stderr.read().decode()
+    with process.stdout, process.stderr:
+        process.stdout.read()
+        errors = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, errors, usage.ru_maxrss << 10
@@ -216,7 +217,7 @@ def arrays_over_each_other(folder: Path, canary: Path) -> None:
     _put_weights(folder, _safetensors({"one": about, "other": about}, bytes(8)))
 
 
-def weights_of_eight_gigabytes(folder: Path, canary: Path) -> None:
+def weights_of_two_gigabytes(folder: Path, canary: Path) -> None:
     """All is as it should be, but that the configuration has no place for them."""
     del canary
     header = {"kernel": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, HUGE]}}
@@ -271,7 +272,7 @@ def a_manifest_without_end(folder: Path, canary: Path) -> None:
     _replace(_checkpoint(folder) / "MANIFEST.json", "/dev/zero")
 
 
-def a_manifest_of_eight_gigabytes(folder: Path, canary: Path) -> None:
+def a_manifest_of_two_gigabytes(folder: Path, canary: Path) -> None:
     """Of zeros."""
     del canary
     _sparse(_checkpoint(folder) / "MANIFEST.json")
@@ -313,7 +314,7 @@ def a_tokenizer_that_is_a_link(folder: Path, canary: Path) -> None:
     _replace(folder / "tokenizer" / "joint.model", "/etc/passwd")
 
 
-def a_tokenizer_of_eight_gigabytes(folder: Path, canary: Path) -> None:
+def a_tokenizer_of_two_gigabytes(folder: Path, canary: Path) -> None:
     """Of zeros."""
     del canary
     _sparse(folder / "tokenizer" / "joint.model")
@@ -334,7 +335,7 @@ def another_tokenizer(folder: Path, canary: Path) -> None:
     path.write_bytes(content)
 
 
-def a_configuration_of_eight_gigabytes(folder: Path, canary: Path) -> None:
+def a_configuration_of_two_gigabytes(folder: Path, canary: Path) -> None:
     """Of zeros."""
     del canary
     _sparse(folder / "config.toml")
@@ -374,13 +375,13 @@ ATTACKS: list[Attack] = [
     *(pickled_weights, pickled_weights_in_a_zip, an_npz_of_objects, an_hdf5_file),
     *(a_keras_file_with_a_lambda, a_zip_bomb, a_header_longer_than_the_file),
     *(a_header_of_100_megabytes, a_shape_without_bytes, a_shape_that_overflows),
-    *(arrays_over_each_other, weights_of_eight_gigabytes, weights_that_are_a_link),
+    *(arrays_over_each_other, weights_of_two_gigabytes, weights_that_are_a_link),
     *(weights_that_are_a_pipe, a_checkpoint_that_is_a_link, a_manifest_with_a_path_upwards),
-    *(a_manifest_with_an_absolute_path, a_manifest_without_end, a_manifest_of_eight_gigabytes),
+    *(a_manifest_with_an_absolute_path, a_manifest_without_end, a_manifest_of_two_gigabytes),
     *(a_manifest_of_brackets, a_manifest_with_huge_sizes, best_scores_without_end),
     *(a_best_step_with_a_path, a_best_step_that_is_infinite, a_tokenizer_that_is_a_link),
-    *(a_tokenizer_of_eight_gigabytes, a_pickled_tokenizer, another_tokenizer),
-    *(a_configuration_of_eight_gigabytes, a_configuration_that_is_a_link),
+    *(a_tokenizer_of_two_gigabytes, a_pickled_tokenizer, another_tokenizer),
+    *(a_configuration_of_two_gigabytes, a_configuration_that_is_a_link),
     *(a_configuration_with_code, a_configuration_of_a_huge_model, a_configuration_of_many_layers),
     a_configuration_with_escapes,
 ]

@@ -2,12 +2,17 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from verdicts import Verdict, drawing
 
-from seq2seq.text_tokenizer import CharacterTokenizer, WordTokenizer, load_text_tokenizer
+from seq2seq.text_tokenizer import (
+    CharacterTokenizer,
+    TextTokenizer,
+    WordTokenizer,
+    load_text_tokenizer,
+)
 
 PLANE = 1 << 16
 PLANES = (sys.maxunicode + 1) // PLANE
@@ -24,28 +29,29 @@ def round_trips(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
     characters = [chr(point) for point in range(sys.maxunicode + 1) if point not in SURROGATES]
     drawing("vocabularies", seed=seed, case=0).shuffle(characters)
     with tempfile.TemporaryDirectory() as name:
-        tokenizers = []
+        tokenizers: list[TextTokenizer] = []
         for kind in (CharacterTokenizer, WordTokenizer):
-            kind(characters).save(Path(name) / kind.file_name)
-            tokenizers.append(load_text_tokenizer(Path(name) / kind.file_name))
+            folder = Path(name) / kind.file_name
+            kind(characters).save(folder)
+            tokenizers.append(load_text_tokenizer(folder))
         ids = {character: number for number, character in enumerate(characters, start=1)}
         for case in cases:
             plane = [character for character in characters if ord(character) // PLANE == case]
             yield Verdict(case, "; ".join(_faults(plane, ids, tokenizers)))
 
 
-def _faults(plane, ids, tokenizers) -> Iterator[str]:
+def _faults(
+    plane: list[str], ids: Mapping[str, int], tokenizers: list[TextTokenizer]
+) -> Iterator[str]:
     by_characters, by_words = tokenizers
     expected, text = [ids[character] for character in plane], "".join(plane)
-    if by_characters.encode(text).tolist() != expected or by_characters.decode(expected) != text:
-        yield "characters together"
-    if by_words.decode(expected) != text:
-        yield "words together"
+    if by_characters.encode(text).tolist() != expected:
+        yield "not the ids of the characters"
+    for character, number in zip(plane, expected, strict=True):
+        if by_words.encode(character).tolist() != [number]:
+            yield f"U+{ord(character):04X} is not the word it is"
     for tokenizer in tokenizers:
+        if tokenizer.decode(expected) != text:
+            yield "not the text of the ids"
         if tokenizer.encode("").tolist() or tokenizer.decode([]):
-            yield "the empty text"
-        for character in plane:
-            if tokenizer.encode(character).tolist() != [ids[character]]:
-                yield f"U+{ord(character):04X} is encoded as {tokenizer.encode(character)}"
-            if tokenizer.decode([ids[character]]) != character:
-                yield f"U+{ord(character):04X} is not what its id is decoded to"
+            yield "not the empty text"
