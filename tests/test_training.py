@@ -12,10 +12,7 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +20,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_fixtures import (
+    ALWAYS,
+    PAIRS,
+    Killed,
+    Script,
+    ScriptedValidator,
+    config_for,
+    losses_of,
+    metrics_of,
+    scripted,
+    weights_and_state,
+    write_corpus,
+)
 
-from seq2seq import checkpoint, training, translation_experiment
-from seq2seq.batches import Batch
+from seq2seq import checkpoint, training
 from seq2seq.checkpoint import (
     checkpoint_steps,
     load_best_weights,
@@ -35,8 +44,7 @@ from seq2seq.checkpoint import (
     read_best,
     save_checkpoint,
 )
-from seq2seq.config import Config, LanguageModelConfig, dump_config, load_model_config
-from seq2seq.corpus import Pair
+from seq2seq.config import Config, LanguageModelConfig, load_model_config
 from seq2seq.errors import (
     DataError,
     DivergenceError,
@@ -46,22 +54,13 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
-from seq2seq.evaluation import Score
 from seq2seq.runtime import Place
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.training import TrainingResult, train
 from seq2seq.translator import Translator
-from seq2seq.updates import Updater, UpdateSums
+from seq2seq.updates import Updater
 from seq2seq.validation import Validated
 from seq2seq.workers import Workers
-
-PAIRS = 60
-NEVER = 1e9  # minutes between checkpoints
-ALWAYS = 1e-9
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,193 +69,16 @@ def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def write_corpus(folder: Path, *, shortest: int = 1, longest: int = 6) -> Path:
-    """A file of `PAIRS` words over four letters, to be copied."""
-    generator = random.Random(0)
-    lengths = [generator.randint(shortest, longest) for _ in range(PAIRS)]
-    words = ["".join(generator.choices("abcd", k=length)) for length in lengths]
-    text = folder / "words"
-    text.write_text("".join(f"{word}\n" for word in words))
-    return text
-
-
-def config_for(text: Path, **changes: Any) -> Config:
-    """An experiment that copies the words in `text`; a change is `section__key=value`."""
-    sections: dict[str, dict[str, Any]] = {
-        "data": {
-            **dict.fromkeys(["train_source", "train_target"], text),
-            **dict.fromkeys(["validation_source", "validation_target"], text),
-        },
-        "tokenizer": {"type": "char", "vocabulary_size": 10, "byte_fallback": False},
-        "model": {
-            "embedding_size": 8,
-            "encoder_layers": 1,
-            "encoder_units": 8,
-            "bidirectional": False,
-            "decoder_layers": 1,
-            "decoder_units": 8,
-            "dropout": 0.2,
-        },
-        "training": {
-            "schedule": "constant",
-            "warmup_steps": 0,
-            "batch_tokens": 64,
-            "max_steps": 6,
-            "log_every_steps": 1,
-            "checkpoint_every_minutes": NEVER,
-        },
-        "validation": {"every_steps": 1000, "samples": 1},
-    }
-    config: dict[str, Any] = {"precision": "float32", **sections}
-    for name, value in changes.items():
-        section, _, key = name.partition("__")
-        if key:
-            config[section][key] = value
-        else:
-            config[section] = value
-    return Config.model_validate(config)
-
-
-class Update(NamedTuple):
-    """What an update was made of."""
-
-    rows: tuple[tuple[int, ...], ...]
-    number: int
-    learning_rate: float
-
-
-class Weight:
-    """A weight of the scripted model."""
-
-    shape = (2,)
-
-    def __init__(self) -> None:
-        self.value = np.zeros(2, np.float32)
-
-    def numpy(self) -> np.ndarray:
-        return self.value.copy()
-
-
-class ScriptedModel:
-    """A model of one weight, to which each update adds what it was made of."""
-
-    def __init__(self) -> None:
-        self.weight = Weight()
-
-    def named_weights(self) -> dict[str, Weight]:
-        return {"weight": self.weight}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.weight.value = weights["weight"].copy()
-
-
-@dataclasses.dataclass
-class Script:
-    """What happens in training, by update or validation counted in this script from 1.
-
-    Attributes:
-        updates: Those made.
-        events: Called at an update, after it was made.
-        norms: Gradient norms other than 1.
-        bleus: BLEU of each validation; the last one goes on for ever.
-        losses: Validation losses, likewise.
-        validations: The weights at each validation.
-        seeds: Given to the model and to the updater.
-    """
-
-    updates: list[Update] = dataclasses.field(default_factory=list)
-    events: dict[int, Callable[[], object]] = dataclasses.field(default_factory=dict)
-    norms: dict[int, float] = dataclasses.field(default_factory=dict)
-    bleus: list[float] = dataclasses.field(default_factory=lambda: [10.0])
-    losses: list[float] = dataclasses.field(default_factory=lambda: [2.0])
-    validations: list[np.ndarray] = dataclasses.field(default_factory=list)
-    seeds: list[int] = dataclasses.field(default_factory=list)
-    model: ScriptedModel = dataclasses.field(default_factory=ScriptedModel)
-
-    def new_model(self, *_: object, seed: int, **__: object) -> ScriptedModel:
-        self.seeds.append(seed)
-        self.model = ScriptedModel()
-        return self.model
-
-    def new_updater(self, *_: object, seed: int, **__: object) -> "ScriptedUpdater":
-        self.seeds.append(seed)
-        return ScriptedUpdater(self)
-
-    def weights(self) -> list[float]:
-        return self.model.weight.value.tolist()
-
-
-class ScriptedUpdater:
-    """Stands in for `Updater`."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.momentum = np.zeros((), np.float32)
-
-    def update(self, batches: Sequence[Batch], *, number: int, learning_rate: float) -> UpdateSums:
-        script = self.script
-        rows = tuple(tuple(batch.rows.tolist()) for batch in batches)
-        script.updates.append(Update(rows, number, learning_rate))
-        count = len(script.updates)
-        self.momentum = np.float32(0.5 * self.momentum + rows[0][0])
-        value = script.model.weight.value
-        script.model.weight.value = np.float32(
-            [value[0] * 0.75 + learning_rate * self.momentum, value[1] + number]
-        )
-        if count in script.events:
-            script.events[count]()
-        tokens = np.float32(sum(batch.target_lengths.sum() for batch in batches))
-        norm = np.float32(script.norms.get(count, 1.0))
-        return UpdateSums(2 * tokens, tokens / 4, tokens, norm)
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        return {"momentum": np.asarray(self.momentum)}
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        self.momentum = np.float32(state["momentum"])
-
-
-class ScriptedValidator:
-    """Stands in for `Validator`."""
-
-    def __init__(self, script: Script, pairs: Sequence[Pair]) -> None:
-        self.script = script
-        self.pairs = pairs
-
-    def validate(self) -> Validated:
-        script = self.script
-        place = len(script.validations)
-        script.validations.append(script.model.weight.numpy())
-        bleu = script.bleus[min(place, len(script.bleus) - 1)]
-        return Validated(
-            bleu=Score("BLEU", bleu, "nrefs:1|tok:13a"),
-            loss=script.losses[min(place, len(script.losses) - 1)],
-            accuracy=0.5,
-            translations=["bad"] * len(self.pairs),
-        )
-
-
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+def script() -> Iterator[Script]:
     """The script of all training in a test; a second run goes on in it."""
-    script = Script()
-    monkeypatch.setattr(translation_experiment, "build_model", script.new_model)
-    monkeypatch.setattr(translation_experiment, "Updater", script.new_updater)
-    monkeypatch.setattr(
-        translation_experiment,
-        "Validator",
-        lambda *arguments: ScriptedValidator(script, arguments[3]),
-    )
-    return script
+    with scripted(Script()) as script:
+        yield script
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     return write_corpus(tmp_path)
-
-
-def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -1188,16 +1010,6 @@ def test_a_language_model_is_not_trained_by_several_workers(tmp_path: Path) -> N
 # Real models
 
 
-def weights_and_state(folder: Path) -> dict[str, bytes]:
-    checkpoint = load_newest_checkpoint(folder)[0]
-    arrays = {**checkpoint.weights, **checkpoint.optimizer}
-    return {name: array.tobytes() for name, array in arrays.items()}
-
-
-def losses_of(folder: Path) -> list[tuple[int, str, str]]:
-    return [(each["step"], each["split"], each["loss"].hex()) for each in metrics_of(folder)]
-
-
 class Runs(NamedTuple):
     """A folder for further runs, the experiment, and the folder of its unbroken run."""
 
@@ -1265,83 +1077,6 @@ def test_a_learning_rate_far_too_high_is_divergence_and_saves_nothing_broken(run
 
 
 # Minutes long
-
-
-@pytest.mark.slow
-def test_resumed_at_any_step_ends_with_the_same_bits(tmp_path: Path) -> None:
-    config = config_for(
-        write_corpus(tmp_path, shortest=3, longest=3),
-        precision="bfloat16",
-        model__bidirectional=True,
-        training__accumulate_batches=2,
-        training__schedule="linear",
-        validation__every_steps=2,
-    )
-    train(config, tmp_path / "unbroken")
-    real = Updater.update
-    for last in range(1, 6):
-
-        def update(updater: Updater, batches: Any, *, last: int = last, **options: Any) -> Any:
-            if options["number"] == 2 * (last - 1):
-                os.kill(os.getpid(), signal.SIGTERM)
-            return real(updater, batches, **options)
-
-        folder = tmp_path / f"stopped-{last}"
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Updater, "update", update)
-            with pytest.raises(Interrupted, match=f"after step {last},"):
-                train(config, folder)
-        train(config, folder, resume=True)
-        assert weights_and_state(folder) == weights_and_state(tmp_path / "unbroken")
-        assert losses_of(folder) == losses_of(tmp_path / "unbroken")
-    train(config.model_copy(update={"seed": 2}), tmp_path / "other")
-    assert weights_and_state(tmp_path / "other") != weights_and_state(tmp_path / "unbroken")
-
-
-TRAIN = """
-import sys
-from pathlib import Path
-from seq2seq.config import load_config
-from seq2seq.training import train
-train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True)
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_at_random_times_changes_nothing(tmp_path: Path) -> None:
-    config = config_for(
-        write_corpus(tmp_path),
-        training__max_steps=120,
-        training__checkpoint_every_minutes=ALWAYS,
-        validation__every_steps=40,
-    )
-    path = tmp_path / "config.toml"
-    path.write_text(dump_config(config))
-    train(config, tmp_path / "unbroken")
-    generator, folder, kills = random.Random(1), tmp_path / "killed", 0
-    while True:
-        with subprocess.Popen(
-            [sys.executable, "-c", TRAIN, str(path), str(folder)], stderr=subprocess.DEVNULL
-        ) as process:
-            _wait_for_a_checkpoint(folder, process, after=generator.randint(1, 30))
-            process.kill()
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-        kills += 1
-    assert kills >= 4
-    assert weights_and_state(folder) == weights_and_state(tmp_path / "unbroken")
-    assert losses_of(folder) == losses_of(tmp_path / "unbroken")
-
-
-def _wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes], *, after: int) -> None:
-    """Waits until some more steps are saved, and then for the middle of a save."""
-    first = max(checkpoint_steps(folder), default=0)
-    while process.poll() is None:
-        reached = max(checkpoint_steps(folder), default=0) >= first + after
-        if reached and list((folder / "checkpoints").glob(".tmp-*")):
-            return
-        time.sleep(0.001)
 
 
 @pytest.mark.slow

@@ -155,9 +155,7 @@ class ScriptedUpdater:
         self.script = script
         self.momentum = np.zeros((), np.float32)
 
-    def update(
-        self, batches: Sequence[Batch], *, number: int, learning_rate: float
-    ) -> list[UpdateSums]:
+    def update(self, batches: Sequence[Batch], *, number: int, learning_rate: float) -> UpdateSums:
         script = self.script
         rows = tuple(tuple(batch.rows.tolist()) for batch in batches)
         script.updates.append(Update(rows, number, learning_rate))
@@ -169,9 +167,9 @@ class ScriptedUpdater:
         )
         if count in script.events:
             script.events[count]()
-        tokens = [np.float32(batch.target_lengths.sum()) for batch in batches]
+        tokens = np.float32(sum(batch.target_lengths.sum() for batch in batches))
         norm = np.float32(script.norms.get(count, 1.0))
-        return [UpdateSums(2 * each, each / 4, each, norm) for each in tokens]
+        return UpdateSums(2 * tokens, tokens / 4, tokens, norm)
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         return {"momentum": np.asarray(self.momentum)}
