@@ -34,7 +34,8 @@ def main(
             print(overhead(), flush=True)
         else:
             fault = CATALOGUE[name]
-            numbers = range(fault.cases if cases is None else cases) if case is None else [case]
+            count = fault.cases if cases is None else min(cases, fault.cases)
+            numbers = range(count) if case is None else [case]
             harm += inject(name, fault, numbers, seed=seed)
     raise typer.Exit(1 if harm else 0)
 
