@@ -35,6 +35,11 @@ STATE = "training.json"
 FORMAT_VERSION = 1
 
 _FILES = {WEIGHTS, OPTIMIZER, STATE}
+# What reading damaged or made-up files may raise.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+    SafetensorError,
+)
 _LONGEST_HEADER = 1 << 20  # bytes of what a file says about its arrays: a thousand of them fit
 
 Arrays = Mapping[str, np.ndarray]
@@ -109,7 +114,7 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
             optimizer=_arrays(path / OPTIMIZER, promised),
             state=json.loads(_verified(path / STATE, promised)),
         )
-    except (OSError, ValueError, RecursionError, SafetensorError) as err:
+    except _UNREADABLE as err:
         raise ModelError(f"{path}: cannot be read: {err}") from err
 
 
@@ -139,7 +144,7 @@ def best_weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     try:
         _check_size(path / WEIGHTS, _promised_files(path))
         return _shapes(path / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except _UNREADABLE as err:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
 
 
@@ -152,7 +157,7 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
     path = _best_path(folder)
     try:
         return _arrays(path / WEIGHTS, _promised_files(path))
-    except (OSError, SafetensorError) as err:
+    except _UNREADABLE as err:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
 
 
@@ -301,8 +306,8 @@ def _nothing_usable(folder: Path, damaged: Sequence[str]) -> ModelError:
 
 
 def _fingerprints(folder: Path) -> dict[str, Any]:
-    """Size and sha256 of every file in `folder` by name."""
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    """Size and sha256 of every file in `folder` by name; hidden ones were left by a crash."""
+    paths = sorted(path for path in folder.glob("[!.]*") if path.is_file())
     return {path.name: _fingerprint(path) for path in paths}
 
 
@@ -367,6 +372,8 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
         length = _header_length(file, stream.read(8))
         header = json.loads(stream.read(length))
     header.pop("__metadata__", None)
+    if others := {about["dtype"] for about in header.values()} - {"F32"}:
+        raise ModelError(f"{file}: has weights of type {min(others)}, expected F32 (float32)")
     shapes = {name: tuple(int(size) for size in about["shape"]) for name, about in header.items()}
     expected = 8 + length + sum(4 * math.prod(shape) for shape in shapes.values())
     if file.stat().st_size != expected:
@@ -390,10 +397,12 @@ def _promised_files(path: Path) -> dict[str, Any]:
         tokenizer = dict(manifest.get("tokenizer", {}))  # version 0.1.0 did not write it
         if unknown := manifest.keys() - {"format", "step", "files", "tokenizer"}:
             raise ValueError(f"unknown key {min(unknown)!r}")
+        if elsewhere := [name for name in tokenizer if name != Path(name).name]:
+            raise ValueError(f"a tokenizer's file is called {elsewhere[0]!r}")
         for about in (*promised.values(), *tokenizer.values()):
             if not isinstance(about["bytes"], int) or not isinstance(about["sha256"], str):
                 raise TypeError(f"no size and hash: {about}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError) as err:
+    except (*_UNREADABLE, ModelError) as err:
         raise ModelError(f"{path}: not a whole checkpoint: {MANIFEST}: {err}") from err
     if version != FORMAT_VERSION:
         raise ModelError(f"{path}: format {version}, expected {FORMAT_VERSION}; retrain or convert")
@@ -403,7 +412,7 @@ def _promised_files(path: Path) -> dict[str, Any]:
         named = ", ".join(sorted(promised))
         raise ModelError(f"{path}: {MANIFEST} names {named}; expected {', '.join(sorted(_FILES))}")
     for name in tokenizer:
-        _check(path.parents[1] / TOKENIZER_FOLDER / Path(name).name, tokenizer)
+        _check(path.parents[1] / TOKENIZER_FOLDER / name, tokenizer)
     return promised
 
 

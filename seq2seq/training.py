@@ -288,17 +288,18 @@ class _Run:
         size = sum(each.nbytes for part in arrays for each in part.values())
         path = self._folder / ".tmp-room"
         try:
-            with path.open("wb") as file:
-                for _ in range(size // len(_MEGABYTE) + 1):
-                    file.write(_MEGABYTE)
+            try:
+                with path.open("wb") as file:
+                    for _ in range(size // len(_MEGABYTE) + 1):
+                        file.write(_MEGABYTE)
+            finally:
+                path.unlink(missing_ok=True)
         except OSError as err:
             raise StorageError(
                 f"{self._folder}: cannot be written: {err.strerror or err}; a checkpoint needs "
                 f"{size / 1e6:,.1f} MB, and {self._config.training.keep_checkpoints} are kept "
                 "beside the best one"
             ) from err
-        finally:
-            path.unlink(missing_ok=True)
 
     def summary(self) -> str:
         """What is about to be trained, in one line."""

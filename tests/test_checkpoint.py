@@ -699,6 +699,33 @@ def test_weights_are_refused_with_another_tokenizer_than_they_were_trained_with(
         load_best_weights(tmp_path)
 
 
+def test_weights_that_are_no_floats_are_refused(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    content = file_of(tmp_path, 6, "weights.safetensors").read_bytes()
+    put_weights(tmp_path, content.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(ModelError, match=r"has weights of type I32, expected F32 \(float32\)"):
+        best_weight_shapes(tmp_path)
+
+
+def test_a_manifest_with_a_tokenizer_elsewhere_is_refused(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6)
+    path = file_of(tmp_path, 6, "MANIFEST.json")
+    manifest = json.loads(path.read_bytes())
+    manifest["tokenizer"] = {"../joint.model": {"bytes": 1, "sha256": ""}}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"a tokenizer's file is called '../joint\.model'"):
+        load_checkpoint(tmp_path, 6)
+
+
+def test_what_a_crash_left_beside_a_tokenizer_is_not_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer" / "folder").mkdir(parents=True)
+    left = tmp_path / "tokenizer" / ".tmp-joint.model"
+    left.write_bytes(b"half")
+    save_steps(tmp_path, 6)
+    left.unlink()
+    assert load_checkpoint(tmp_path, 6).step == 6
+
+
 def test_a_manifest_of_version_0_1_0_has_no_tokenizer_to_check(tmp_path: Path) -> None:
     save_steps(tmp_path, 6)
     path = file_of(tmp_path, 6, "MANIFEST.json")

@@ -16,6 +16,7 @@ from seq2seq.config import dump_config
 COMMAND = [sys.executable, "-c", "import sys; from seq2seq.cli import main; sys.exit(main())"]
 # One thread a process: two of them run at a time, and every run has the same.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+OTHER_BEST = "the best steps differ"
 SAVE_INTERVAL = 0.3  # seconds between checkpoints
 
 
@@ -89,5 +90,5 @@ def difference(folder: Path, unbroken: Path) -> str:
         return "the losses differ"
     best, expected = read_best(folder), read_best(unbroken)
     if best is None or expected is None or best["step"] != expected["step"]:
-        return "the best steps differ"
+        return OTHER_BEST
     return ""

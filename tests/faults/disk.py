@@ -122,6 +122,8 @@ def _opening(disk: Disk, real: Callable[..., Any]) -> Callable[..., Any]:
         if not writes or isinstance(file, int) or not disk.watches(Path(file)):
             return real(file, mode, buffering, *rest, **options)
         raw = disk.call(Call("open", Path(file)), lambda: _File(disk, file, mode.replace("b", "")))
+        if not buffering:
+            return raw
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffer

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from commands import OTHER_BEST
 from disk import Disk, Killed, installed
 from rehearsal import Rehearsal, run, script
 from verdicts import Verdict
@@ -56,4 +57,7 @@ def _fault(rehearsal: Rehearsal, disk: Disk) -> str:
         folder
     ):
         return "no checkpoint is left"
-    return rehearsal.fault_after(folder)
+    fault = rehearsal.fault_after(folder)
+    # A checkpoint that could not be written cannot be the best one.
+    missed = ended is not None and "training goes on" in ended.errors
+    return "" if missed and fault == OTHER_BEST else fault

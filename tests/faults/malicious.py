@@ -210,6 +210,13 @@ def a_shape_that_overflows(folder: Path, canary: Path) -> None:
     _put_weights(folder, _safetensors({"kernel": about}))
 
 
+def weights_that_are_no_floats(folder: Path, canary: Path) -> None:
+    """Of the same size, but whole numbers."""
+    del canary
+    content = (_checkpoint(folder) / "weights.safetensors").read_bytes()
+    _put_weights(folder, content.replace(b'"F32"', b'"I32"'))
+
+
 def arrays_over_each_other(folder: Path, canary: Path) -> None:
     """Each alone is right."""
     del canary
@@ -264,6 +271,15 @@ def a_manifest_with_an_absolute_path(folder: Path, canary: Path) -> None:
     """It names a file of the system."""
     del canary
     _put_in_manifest(folder, {"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}})
+
+
+def a_tokenizer_elsewhere(folder: Path, canary: Path) -> None:
+    """The manifest names a file outside of its folder."""
+    del canary
+    path = _checkpoint(folder) / "MANIFEST.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["tokenizer"] = {"../config.toml": {"bytes": 1, "sha256": "0" * 64}}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def a_manifest_without_end(folder: Path, canary: Path) -> None:
@@ -383,7 +399,7 @@ ATTACKS: list[Attack] = [
     *(a_tokenizer_of_two_gigabytes, a_pickled_tokenizer, another_tokenizer),
     *(a_configuration_of_two_gigabytes, a_configuration_that_is_a_link),
     *(a_configuration_with_code, a_configuration_of_a_huge_model, a_configuration_of_many_layers),
-    a_configuration_with_escapes,
+    *(a_configuration_with_escapes, weights_that_are_no_floats, a_tokenizer_elsewhere),
 ]
 
 SHOWN = {a_configuration_of_a_huge_model}  # `inspect` makes no model, and may tell what it is
