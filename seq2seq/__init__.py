@@ -45,6 +45,8 @@ The modules in reading order. Those marked * import TensorFlow.
     search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
+    translation_graph * a translator and its tokenizers as one graph: strings in, strings out
+    export            that graph as a SavedModel, verified and published whole
     generator         a language model: text written, and scored
     evaluation        BLEU, chrF and TER with signatures
     comparison        whether one system is better than another

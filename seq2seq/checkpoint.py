@@ -69,14 +69,22 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT_VERSION, "step": checkpoint.step, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
-        temporary.rename(final)
-        _sync(final.parent)
+        publish_folder(temporary, final)
     except OSError as err:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _unwritable(final, err) from err
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Gives a folder beside it the name `final`, once all of it is on the disk.
+
+    Raises:
+        OSError: It cannot be done; or it was, and may not survive a power failure.
+    """
+    for path in [*temporary.rglob("*"), temporary]:
+        _sync(path)
+    temporary.rename(final)
+    _sync(final.parent)
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -219,7 +227,7 @@ def prune_checkpoints(folder: Path, *, keep: int) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the model folder for one trainer; the kernel lets go if the process dies.
+    """Holds a folder for one process that writes it; the kernel lets go if that dies.
 
     Raises:
         LockedError: Another process holds it.
@@ -241,7 +249,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise LockedError(
-                f"{folder}: another process is training here ({owner}); wait for it or stop it"
+                f"{folder}: another process is writing here ({owner}); wait for it or stop it"
             ) from err
         except OSError as err:  # a file system without locks, a full disk
             raise _unwritable(folder, err) from err

@@ -445,6 +445,57 @@ def inspect(model: ModelFolder) -> None:
 
 
 @app.command()
+def export(
+    model: ModelFolder,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of versions: DIR/1, DIR/2, ...")
+    ],
+    version: Annotated[
+        int | None, typer.Option(help="A number above those in DIR.", show_default="the next one")
+    ] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(help="Of the signature beam.", show_default="the model's")
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(help="Higher favours longer translations.", show_default="the model's"),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Most pieces of a translation.", show_default="grows with the source"),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Sentences to verify with as well, beside those made for it."
+        ),
+    ] = None,
+) -> None:
+    """Write a SavedModel, strings in, strings and scores out, as TensorFlow Serving takes it.
+
+    It has the tokenizer and the search in it, both as given here. Before it gets its number, its
+    translations are compared with those of `translate`.
+    """
+    from seq2seq.export import export as export_model  # heavier than what other commands need
+
+    with _terminable():
+        done = export_model(
+            model,
+            folder,
+            version=version,
+            verify=verify,
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            max_length=max_length,
+        )
+    say(
+        f"{done.path}: {done.size / 1e6:,.1f} MB; signatures {', '.join(done.signatures)}; "
+        f"{done.verified:,} of {done.verified:,} texts as `translate` has them"
+    )
+    say(f"operations of tensorflow-text in it: {', '.join(done.foreign_operations)}")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the corpus and the model.")] = Path(
         "demo"

@@ -14,10 +14,11 @@ from typing import BinaryIO, Literal
 
 from seq2seq.errors import DataError, StorageError
 
+LINE_BREAKING = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # a pattern, to Python and to RE2
 MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
 
 _CHUNK = 1 << 20
-_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_BREAKING = re.compile(LINE_BREAKING)
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # First bytes of files that are not UTF-8 text, and what to do about each.
