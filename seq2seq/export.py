@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version as version_of
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -211,8 +212,9 @@ def _save(graph: "TranslationGraph", path: Path) -> list[str]:
     except tf.errors.OpError as err:  # what a full disk gives
         raise StorageError(f"{path}: cannot be written: {err.message}") from err
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    operations = saved.meta_graphs[0].meta_info_def.stripped_op_list.op
-    return sorted(each.name for each in operations if not hasattr(tf.raw_ops, each.name))
+    definition = saved.meta_graphs[0].graph_def
+    nodes = chain(definition.node, *(each.node_def for each in definition.library.function))
+    return sorted({node.op for node in nodes if not hasattr(tf.raw_ops, node.op)})
 
 
 def _verify(
