@@ -55,6 +55,7 @@ The modules in reading order. Those marked * import TensorFlow.
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output
     file_translation  files and streams through a translator
+    cluster           files through a translator on many machines
     attention_plot    where the model looked, as a picture
     inspection        what a model folder holds
     demo_corpus       two small languages, made by rule
