@@ -235,7 +235,11 @@ def translate(
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="With --engine ray: the cluster.", show_default="one on this machine"),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --engine ray: the cluster's head.",
+            show_default="this machine alone",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -245,6 +249,10 @@ def translate(
     ] = None,
 ) -> None:
     """Translate line by line: one line in, one line out, in order."""
+    if engine == "ray" and (resume or prefix is not None):
+        raise UsageError("--engine ray: cannot be used with --resume or --prefix")
+    if engine == "local" and (address or workers or len(sources or ()) > 1):
+        raise UsageError("--address, --workers and several inputs: need --engine ray")
     settings: Options = {
         "beam_size": beam_size,
         "n_best": n_best,
@@ -280,13 +288,9 @@ def translate(
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     if engine == "ray":
-        if resume or prefix is not None:
-            raise UsageError("--engine ray: cannot be used with --resume or --prefix")
         with _terminable():
             _translate_on_cluster(job, sources or [], options, workers=workers, address=address)
         return
-    if address is not None or workers is not None or len(sources or ()) > 1:
-        raise UsageError("--address, --workers and several inputs: need --engine ray")
     job.check(resume=resume)
     with _terminable():
         if job.can_resume:

@@ -13,9 +13,11 @@ import json
 import logging
 import os
 import shutil
+import socket
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ _TEMPORARY = ".tmp-shards"
 _MOST_TASKS = 1000  # that Ray is given; what is lost with a worker is done again task by task
 # Ray Data stops for good where its workers take every processor that Ray counts, real or not.
 _SPARE_PROCESSORS = 1
+_PATIENCE_SECONDS = 10.0
 
 
 class _Block(NamedTuple):
@@ -129,36 +132,53 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
         processors = (workers or 1) + _SPARE_PROCESSORS
         options = {"address": "local", "num_cpus": processors, "include_dashboard": False}
     try:
+        if address is not None:
+            _check_answers(address)
         with quiet_stderr():
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as err:
-        raise StorageError(f"--address {address}: cannot be reached: {err}") from err
-    try:
-        wanted = workers or len([node for node in ray.nodes() if node["Alive"]])
-        processors = int(ray.cluster_resources().get("CPU", 0))
-        if wanted > processors - _SPARE_PROCESSORS:
-            raise UsageError(
-                f"--workers: got {wanted}, but the cluster has {processors} processors, of which "
-                f"Ray's own tasks need {_SPARE_PROCESSORS}; give fewer"
-            )
-        yield wanted
-    finally:
-        ray.shutdown()
+    except (OSError, RuntimeError, ValueError) as err:
+        where = f"--address {address}: cannot be reached" if address else "Ray: cannot be started"
+        raise StorageError(f"{where}: {err}") from err
+    # Ray prints there what befalls its workers, from a thread of its own; its logs have it, too.
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        try:
+            yield _workers(ray, workers)
+        finally:
+            ray.shutdown()
+
+
+def _workers(ray: Any, workers: int | None) -> int:
+    """How many the cluster it is connected to has to run."""
+    wanted = workers or len([node for node in ray.nodes() if node["Alive"]])
+    processors = int(ray.cluster_resources().get("CPU", 0))
+    if wanted > processors - _SPARE_PROCESSORS:
+        raise UsageError(
+            f"--workers: got {wanted}, but the cluster has {processors} processors, of which Ray's "
+            f"own tasks need {_SPARE_PROCESSORS}; give fewer"
+        )
+    return wanted
+
+
+def _check_answers(address: str) -> None:
+    """Raises an OSError or ValueError if nobody listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
 
 
 def _quiet_ray() -> Any:
     """Ray, which tells nobody that it is used and leaves stderr to us."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray
-        import ray.data
-    except ImportError as err:
-        raise UsageError("--engine ray: needs Ray: pip install 'lstm-seq2seq[ray]'") from err
+    with warnings.catch_warnings(action="ignore"):  # it warns of what is old in itself
+        try:
+            import ray
+            import ray.data
+        except ImportError as err:
+            raise UsageError("--engine ray: needs Ray: pip install 'lstm-seq2seq[ray]'") from err
+        ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     return ray
 
 
