@@ -60,7 +60,8 @@ def test_help_lists_the_commands(capsysbinary):
             "--coverage-penalty "
             "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
             "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
-            "--temperature --top-k --top-p --seed --format --alignment --engine --address --workers",
+            "--temperature --top-k --top-p --seed --format --alignment "
+            "--engine --address --workers",
         ),
         ("generate", "--prime --length --temperature --top-k --top-p --seed --samples"),
         ("attention", "-o --output --target --beam-size"),
