@@ -131,14 +131,17 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     if address is None:
         processors = (workers or 1) + _SPARE_PROCESSORS
         options = {"address": "local", "num_cpus": processors, "include_dashboard": False}
-    try:
-        if address is not None:
-            _check_answers(address)
-        with quiet_stderr():
+    failure: Exception | None = None
+    with quiet_stderr():  # which would tell all that was tried, were an error to leave the block
+        try:
+            if address is not None:
+                _check_answers(address)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as err:
+        except (OSError, RuntimeError, ValueError) as err:
+            failure = err
+    if failure is not None:
         where = f"--address {address}: cannot be reached" if address else "Ray: cannot be started"
-        raise StorageError(f"{where}: {err}") from err
+        raise StorageError(f"{where}: {failure}") from failure
     # Ray prints there what befalls its workers, from a thread of its own; its logs have it, too.
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         try:

@@ -257,8 +257,9 @@ input()
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_there_is_used(model_folder, inputs, tmp_path):
+def test_a_cluster_that_is_there_is_used(monkeypatch, model_folder, inputs, tmp_path):
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # its token is known to that process alone
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, "-c", CLUSTER], text=True, **pipes) as head:
         address = head.stdout.readline().strip()
