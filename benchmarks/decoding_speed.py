@@ -109,7 +109,7 @@ def measure_parts(
     translator: Translator, texts: Sequence[str], *, beam_size: int, length: int
 ) -> list[Part]:
     """The parts of translating `texts` as one batch; "search" is what the others leave."""
-    model, tokenizers = translator._models[0], translator.tokenizers
+    model, tokenizers = translator.models[0], translator.tokenizers
     encoded = [[*ids, tokenizers.source.eos_id] for ids in tokenizers.source.encode_batch(texts)]
     rows, source_length = len(texts) * beam_size, sum(map(len, encoded)) / len(encoded)
     milliseconds = _milliseconds(
@@ -241,7 +241,7 @@ def main(
                 for name, beam_size, rate in found:
                     rates.setdefault((name, int(beam_size)), []).append(number(rate))
     _print_rates(rates, length)
-    chosen = translator._models[0].compute_dtype
+    chosen = translator.models[0].compute_dtype
     limit = machine.product_rate(chosen)
     for beam_size in beams:
         batch_size = search_options(translator.config.decoding, beam_size=beam_size).batch_size

@@ -46,6 +46,8 @@ The modules in reading order. Those marked * import TensorFlow.
     search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
+    translation_graph * a translator and its tokenizers as one graph: strings in, strings out
+    export            that graph as a SavedModel, verified and published whole
     generator         a language model: text written, and scored
     evaluation        BLEU, chrF and TER with signatures
     comparison        whether one system is better than another
@@ -54,6 +56,7 @@ The modules in reading order. Those marked * import TensorFlow.
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output
     file_translation  files and streams through a translator
+    cluster           files through a translator on many machines
     attention_plot    where the model looked, as a picture
     inspection        what a model folder holds
     demo_corpus       two small languages, made by rule

@@ -24,7 +24,13 @@ from safetensors.numpy import load, save
 
 from seq2seq import model_files
 from seq2seq.errors import LockedError, ModelError, StorageError
-from seq2seq.model_files import TOKENIZER_FOLDER, check_plain, read_record, sync
+from seq2seq.model_files import (
+    TOKENIZER_FOLDER,
+    check_plain,
+    publish_folder,
+    read_record,
+    sync,
+)
 
 CHECKPOINTS = "checkpoints"
 BEST_FILE = "best.json"
@@ -89,11 +95,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "tokenizer": _fingerprints(folder / TOKENIZER_FOLDER),
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in temporary.iterdir():
-            sync(path)
-        sync(temporary)
-        temporary.rename(final)
-        sync(final.parent)
+        publish_folder(temporary, final)
     except OSError as err:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _unwritable(final, err) from err
@@ -244,7 +246,7 @@ def prune_checkpoints(folder: Path, *, keep: int) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the model folder for one trainer; the kernel lets go if the process dies.
+    """Holds a folder for one process that writes it; the kernel lets go if that dies.
 
     Raises:
         LockedError: Another process holds it.
@@ -267,7 +269,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise LockedError(
-                f"{folder}: another process is training here ({owner}); wait for it or stop it"
+                f"{folder}: another process is writing here ({owner}); wait for it or stop it"
             ) from err
         except OSError as err:  # a file system without locks, a full disk
             raise _unwritable(folder, err) from err

@@ -27,7 +27,7 @@ from seq2seq.errors import DataError, Interrupted, Seq2SeqError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
 from seq2seq.lines import read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
-from seq2seq.search_options import Options, Sampling, search_options
+from seq2seq.search_options import Options, Sampling, SearchOptions, search_options
 from seq2seq.streams import check_new, standard_input, standard_output, write_new
 from seq2seq.translator import Translator
 
@@ -126,13 +126,21 @@ def train(
 @app.command()
 def translate(
     model: ModelFolder,
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Text file, one sentence a line; - is stdin.")
-    ] = "-",
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT]...",
+            help="Text file, one sentence a line; - or none is stdin. Several with --engine ray.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File to write when all is done.", show_default="stdout"
+            "--output",
+            "-o",
+            help="File to write when all is done; with --engine ray the folder of such files, "
+            "named as the inputs.",
+            show_default="stdout",
         ),
     ] = None,
     resume: Annotated[
@@ -221,8 +229,30 @@ def translate(
             show_default="pieces in jsonl, none in text",
         ),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="ray translates on a cluster (needs the extra `ray`)."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --engine ray: the cluster's head.",
+            show_default="this machine alone",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --engine ray: processes.", show_default="one for each machine"
+        ),
+    ] = None,
 ) -> None:
     """Translate line by line: one line in, one line out, in order."""
+    if engine == "ray" and (resume or prefix is not None):
+        raise UsageError("--engine ray: cannot be used with --resume or --prefix")
+    if engine == "local" and (address or workers or len(sources or ()) > 1):
+        raise UsageError("--address, --workers and several inputs: need --engine ray")
     settings: Options = {
         "beam_size": beam_size,
         "n_best": n_best,
@@ -246,7 +276,7 @@ def translate(
     }
     job = Job(
         models=[model, *(ensemble or ())],
-        source=source,
+        source=(sources or ["-"])[0],
         output=output,
         prefix=prefix,
         settings=settings,
@@ -254,9 +284,13 @@ def translate(
     )
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
-    search_options(config.decoding, **settings)
+    options = search_options(config.decoding, **settings)
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
+    if engine == "ray":
+        with _terminable():
+            _translate_on_cluster(job, sources or [], options, workers=workers, address=address)
+        return
     job.check(resume=resume)
     with _terminable():
         if job.can_resume:
@@ -445,6 +479,57 @@ def inspect(model: ModelFolder) -> None:
 
 
 @app.command()
+def export(
+    model: ModelFolder,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of versions: DIR/1, DIR/2, ...")
+    ],
+    version: Annotated[
+        int | None, typer.Option(help="A number above those in DIR.", show_default="the next one")
+    ] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(help="Of the signature beam.", show_default="the model's")
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(help="Higher favours longer translations.", show_default="the model's"),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Most pieces of a translation.", show_default="grows with the source"),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Sentences to verify with as well, beside those made for it."
+        ),
+    ] = None,
+) -> None:
+    """Write a SavedModel, strings in, strings and scores out, as TensorFlow Serving takes it.
+
+    It has the tokenizer and the search in it, both as given here. Before it gets its number, its
+    translations are compared with those of `translate`.
+    """
+    from seq2seq.export import export as export_model  # heavier than what other commands need
+
+    with _terminable():
+        done = export_model(
+            model,
+            folder,
+            version=version,
+            verify=verify,
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            max_length=max_length,
+        )
+    say(
+        f"{done.path}: {done.size / 1e6:,.1f} MB; signatures {', '.join(done.signatures)}; "
+        f"{done.verified:,} of {done.verified:,} texts as `translate` has them"
+    )
+    say(f"operations of tensorflow-text in it: {', '.join(done.foreign_operations)}")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the corpus and the model.")] = Path(
         "demo"
@@ -454,6 +539,39 @@ def demo(
     from seq2seq.demo import run_demo
 
     run_demo(output)
+
+
+def _translate_on_cluster(
+    job: Job,
+    sources: Sequence[str],
+    options: SearchOptions,
+    *,
+    workers: int | None,
+    address: str | None,
+) -> None:
+    """Translates files into the folder that is the job's output."""
+    if job.output is None or not sources or "-" in sources:
+        raise UsageError(
+            "--engine ray: translates files into a folder: name the files, and the folder with "
+            "--output"
+        )
+    folder = job.output
+    # Absolute: workers have their own working folder.
+    absolute = [path.resolve() for path in job.models]
+    jobs = [
+        job._replace(
+            models=absolute,
+            source=str(Path(source).resolve()),
+            output=folder.resolve() / Path(source).name,
+        )
+        for source in sources
+    ]
+    for each in jobs:
+        each.check(resume=False)
+
+    from seq2seq.cluster import translate_files  # heavier than what other commands need
+
+    translate_files(jobs, window_size=options.window_size, workers=workers, address=address)
 
 
 def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:

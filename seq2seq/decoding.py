@@ -104,6 +104,10 @@ class CompiledSearch:
 
     The models' probabilities are averaged. Their decoders' weights are laid out beforehand, once
     for all steps of all searches.
+
+    Attributes:
+        function: `SearchInputs` and `layouts` to `Hypotheses`.
+        layouts: Of each model's decoder.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class CompiledSearch:
         no_text = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id} - {tokenizer.eos_id}
         self._forbidden = tuple(sorted(no_text | {*kind.forbidden_ids}))
         self.lay_out()
-        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._layouts)
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.layouts)
         # There is no Python control flow to rewrite: without autograph tracing is much faster.
         self.function = tf.function(
             self._search, input_signature=[_signature(), specs], autograph=False
@@ -129,12 +133,12 @@ class CompiledSearch:
 
     def __call__(self, inputs: SearchInputs) -> Hypotheses:
         """The hypotheses of a batch."""
-        found: Hypotheses = self.function(inputs, self._layouts)
+        found: Hypotheses = self.function(inputs, self.layouts)
         return found
 
     def lay_out(self) -> None:
         """Takes up the models' weights as they are now: needed whenever they have changed."""
-        self._layouts = [model.decoder.layout() for model in self._models]
+        self.layouts = [model.decoder.layout() for model in self._models]
 
     def _search(self, inputs: SearchInputs, layouts: Sequence[DecoderLayout]) -> Hypotheses:
         kind, tokenizer = self._kind, self._tokenizer

@@ -5,10 +5,11 @@ last finished window whatever happens, and a later run goes on from there; see `
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +122,18 @@ class Job(NamedTuple):
         }
 
 
+def counts_of(translation: Translation) -> Counter[str]:
+    """What a summary counts of a translation."""
+    return Counter(
+        lines=1,
+        blank=not translation.source_pieces,
+        source_truncated=translation.source_truncated,
+        truncated=translation.truncated,
+        pieces=translation.source_pieces,
+        unknown=translation.source_unknown,
+    )
+
+
 class Summary:
     """What went by while translating, shown on stderr: at work, and when all is done."""
 
@@ -138,18 +151,24 @@ class Summary:
             counts: Those of the earlier run.
         """
         self._advance = Advance("lines translated", unit="sentences", before=before, total=total)
-        names = ("blank", "source_truncated", "truncated", "pieces", "unknown")
-        self.counts = dict.fromkeys(names, 0) | dict(counts or {})
+        self.counts = Counter(counts or {})
 
     def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
         """Passes `translations` on."""
         for translation in self._advance.watch(translations):
-            self.counts["blank"] += not translation.source_pieces
-            self.counts["source_truncated"] += translation.source_truncated
-            self.counts["truncated"] += translation.truncated
-            self.counts["pieces"] += translation.source_pieces
-            self.counts["unknown"] += translation.source_unknown
+            self.counts += counts_of(translation)
             yield translation
+
+    def watch_blocks(self, blocks: Iterable[Counter[str]]) -> None:
+        """Counts what went by elsewhere: the counts of many lines at a time, `lines` among them."""
+
+        def lines() -> Iterator[None]:
+            for counts in blocks:
+                self.counts += counts
+                yield from repeat(None, counts["lines"])
+
+        for _ in self._advance.watch(lines()):
+            pass
 
     def report(self) -> None:
         """Shows the totals, and what may be wrong with the input."""

@@ -9,15 +9,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 from seq2seq.errors import DataError, StorageError
 
+LINE_BREAKING = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # a pattern, to Python and to RE2
 MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
 
 _CHUNK = 1 << 20
-_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_BREAKING = re.compile(LINE_BREAKING)
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # First bytes of files that are not UTF-8 text, and what to do about each.
@@ -51,6 +53,20 @@ class LineCounts:
     carriage_returns: int = 0
     cut: int = 0
     byte_order_mark: bool = False
+
+
+class LineBlock(NamedTuple):
+    """Some lines of a file that follow on.
+
+    Attributes:
+        first: The number of the first, from 0.
+        lines: How many.
+        offset: The byte where they begin.
+    """
+
+    first: int
+    lines: int
+    offset: int
 
 
 def one_line(text: str) -> str:
@@ -150,6 +166,44 @@ def count_lines(path: Path) -> int:
     except OSError as err:
         raise unreadable(path, err) from err
     return lines + (not last.endswith(b"\n"))
+
+
+def line_blocks(path: Path, lines: int) -> Iterator[LineBlock]:
+    """A file cut into blocks of `lines` lines, the last one shorter.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    offset = end = first = line = 0
+    try:
+        with path.open("rb") as stream:
+            while part := stream.readline(_CHUNK):
+                end += len(part)
+                line += part.endswith(b"\n")
+                if line == first + lines:
+                    yield LineBlock(first, lines, offset)
+                    offset, first = end, line
+                unfinished = not part.endswith(b"\n")
+    except OSError as err:
+        raise unreadable(path, err) from err
+    if offset < end:
+        yield LineBlock(first, line + unfinished - first, offset)
+
+
+def read_block(path: Path, block: LineBlock) -> Iterator[str]:
+    """The lines of a block of a file, as `read_lines` gives them.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: A line is not UTF-8 or has a NUL; names file, line and byte.
+    """
+    counts = LineCounts(str(path), lines=block.first)
+    try:
+        with path.open("rb") as stream:
+            stream.seek(block.offset)
+            yield from islice(read_lines(stream, counts=counts), block.lines)
+    except OSError as err:
+        raise unreadable(path, err) from err
 
 
 def unreadable(file: object, err: OSError) -> StorageError:

@@ -15,13 +15,30 @@ Shapes: B sequences, T time steps, I input features, H units, N rows.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from seq2seq.layers import ExplicitLayer, sub_seed
+
+_forward_only: ContextVar[bool] = ContextVar("_forward_only", default=False)
+
+
+@contextmanager
+def forward_only() -> Iterator[None]:
+    """What is traced within it has no gradient, and nothing in it needs XLA.
+
+    For graphs that leave this process: TensorFlow Serving has XLA for processors switched off.
+    """
+    token = _forward_only.set(True)
+    try:
+        yield
+    finally:
+        _forward_only.reset(token)
 
 
 class LSTMState(NamedTuple):
@@ -236,7 +253,8 @@ def _sequence(
     def array(element_dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
         return tf.TensorArray(element_dtype, size, clear_after_read=False)
 
-    @tf.custom_gradient
+    cell = _cell.python_function if _forward_only.get() else _cell
+
     def run(inputs, weights, bias, h, c):  # type: ignore[no-untyped-def]
         weights = tf.cast(weights, dtype)
         weights_by_gate = tf.transpose(weights)  # [4H, I+H]
@@ -246,7 +264,7 @@ def _sequence(
             next_inputs = inputs[position(tf.minimum(t + 1, time - 1))]
             slots = slots.write(slot(t), read)
             cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            read, c, gate = _cell(product, bias, read, c, position(t) < lengths, next_inputs)
+            read, c, gate = cell(product, bias, read, c, position(t) < lengths, next_inputs)
             return t + 1, read, c, slots, gates.write(t, gate), cells
 
         read = tf.concat([inputs[position(tf.constant(0))], h], 0)  # [x; h] [I+H, B]
@@ -289,7 +307,9 @@ def _sequence(
 
         return (slots[h_slots, input_size:], read[input_size:], c), gradient
 
-    return run(inputs, weights, bias, h, c)
+    if _forward_only.get():
+        return run(inputs, weights, bias, h, c)[0]  # type: ignore[no-untyped-call]
+    return tf.custom_gradient(run)(inputs, weights, bias, h, c)
 
 
 def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:

@@ -82,6 +82,18 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Gives a folder beside it the name `final`, once all of it is on the disk.
+
+    Raises:
+        OSError: It cannot be done; or it was, and may not survive a power failure.
+    """
+    for path in [*temporary.rglob("*"), temporary]:
+        sync(path)
+    temporary.rename(final)
+    sync(final.parent)
+
+
 def sync(path: Path) -> None:
     """Returns when a file, or which names are in a folder, is on the disk.
 

@@ -27,7 +27,7 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3  # ids of the models trained here; loaded ones h
 JOINT_FILE, SOURCE_FILE, TARGET_FILE = "joint.model", "source.model", "target.model"
 
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
-_SPACE = "\u2581"  # what SentencePiece writes for a space
+SPACE = "\u2581"  # what SentencePiece writes for a space
 _RESERVED = "\u2585"  # SentencePiece leaves out a training sentence with this character in it
 _SAMPLE_SENTENCES = 200_000  # a model is trained on no more: SentencePiece takes some 2 KB for each
 # SentencePiece leaves out sentences over 4192 bytes; 1000 characters are 4000 bytes at most.
@@ -121,7 +121,7 @@ class Tokenizer:
         """The text of `ids`, always one line; padding, begin and end are passed over."""
         text: str = self._processor.decode([int(i) for i in ids])
         # A space may be spelled in bytes, in models of words mostly, and then comes out as a mark.
-        return one_line(text.removeprefix(_SPACE).replace(_SPACE, " "))
+        return one_line(text.removeprefix(SPACE).replace(SPACE, " "))
 
     def encode_exactly(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line with every character in it, tabs and other controls too.
@@ -141,7 +141,7 @@ class Tokenizer:
         if self._processor.is_control(piece_id) or self._processor.is_unknown(piece_id):
             return b""
         piece: str = self._processor.id_to_piece(piece_id)
-        return piece.replace(_SPACE, " ").encode("utf-8")
+        return piece.replace(SPACE, " ").encode("utf-8")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, specials too; a mark (U+2581) stands for a space."""
@@ -348,7 +348,7 @@ def _check_user_symbols(symbols: Sequence[str]) -> None:
     for symbol in symbols:
         if symbol in _SPECIAL_PIECES or re.fullmatch("<0x[0-9A-F]{2}>", symbol):
             why = "it is a special piece: text with it would be taken for one"
-        elif not symbol or re.search(rf"\s|{_SPACE}", one_line(symbol)):
+        elif not symbol or re.search(rf"\s|{SPACE}", one_line(symbol)):
             why = "expected characters, and no spaces among them"
         elif symbols.count(symbol) > 1:
             why = "it is there twice"

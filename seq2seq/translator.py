@@ -68,7 +68,13 @@ class _Sentence(NamedTuple):
 
 
 class Translator:
-    """A trained model, loaded once; any number of threads may use it at a time."""
+    """A trained model, loaded once; any number of threads may use it at a time.
+
+    Attributes:
+        config: Of the model.
+        tokenizers: Source and target.
+        models: One, or an ensemble.
+    """
 
     def __init__(
         self,
@@ -88,7 +94,7 @@ class Translator:
         """
         self.config = config
         self.tokenizers = tokenizers
-        self._models = [model, *ensemble]
+        self.models = [model, *ensemble]
         self._compiled: dict[Hashable, CompiledSearch | CompiledForced] = {}
         self._lock = threading.Lock()
 
@@ -142,7 +148,7 @@ class Translator:
         """Hashes of `weights`, `tokenizer` and `configuration`: of all that the model is."""
         tokenizers = f"{self.tokenizers.source.fingerprint} {self.tokenizers.target.fingerprint}"
         weights = hashlib.sha256()
-        for model in self._models:
+        for model in self.models:
             for name, weight in sorted(model.named_weights().items()):
                 weights.update(name.encode())
                 weights.update(weight.numpy().tobytes())
@@ -151,6 +157,11 @@ class Translator:
             "tokenizer": hashlib.sha256(tokenizers.encode()).hexdigest(),
             "configuration": hashlib.sha256(dump_config(self.config).encode()).hexdigest(),
         }
+
+    @property
+    def most_source_pieces(self) -> int:
+        """Pieces of a text that are translated; the end of sentence, not counted, follows them."""
+        return max(1, self.config.data.max_source_length - 1)
 
     def take_up_weights(self) -> None:
         """Takes up the weights of the models as they are now, after they have been changed."""
@@ -297,7 +308,7 @@ class Translator:
     def _encode(self, texts: Sequence[tuple[str, str]], *, first_number: int) -> list[_Sentence]:
         """Each text's source ids, cut to the model's greatest length, none if blank; its prefix."""
         tokenizer = self.tokenizers.source
-        most = max(1, self.config.data.max_source_length - 1)  # the end of sentence counts
+        most = self.most_source_pieces
         source_ids = tokenizer.encode_batch([text for text, _ in texts])
         prefixes = self.tokenizers.target.encode_batch([prefix for _, prefix in texts])
         sentences = []
@@ -511,14 +522,14 @@ class Translator:
             has_prefix=any(sentence.prefix for sentence in sentences),
         )
         return self._compile(
-            kind, lambda: CompiledSearch(self._models, self.tokenizers.target, kind)
+            kind, lambda: CompiledSearch(self.models, self.tokenizers.target, kind)
         )
 
     def _compiled_forced(self) -> Callable[..., Any]:
         from seq2seq.decoding import CompiledForced
 
         bos_id = self.tokenizers.target.bos_id
-        return self._compile("forced", lambda: CompiledForced(self._models, bos_id))
+        return self._compile("forced", lambda: CompiledForced(self.models, bos_id))
 
     def _compile(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:  # else threads that meet here would all compile

@@ -174,3 +174,16 @@ def test_several_workers_prints_both_speeds_and_the_account(tmp_path: Path) -> N
         rf"8 +│ {FIGURE} +│ [\d.]+ +│ [\d.]+ +│ [\d.]+",
     ):
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+
+
+def test_exported_model_counts_the_sentences_that_are_the_same(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_text("\n".join([*SENTENCES, ""]), encoding="utf-8", newline="\n")
+    script = str(FOLDER / "exported_model.py")
+    done = run(script, str(model_folder), str(source), "--beam-size=2")
+    assert done.returncode == 0, done.stderr
+    for name in ("greedy 1", "beam 2"):
+        assert re.search(rf"{name} +│ 8 of 8 +│ [\d.]+ +│ \d+", done.stdout), done.stdout
+    assert re.search(r"[\d.]+ MB on the disk, loaded in [\d.]+ s", done.stdout), done.stdout

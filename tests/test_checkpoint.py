@@ -581,7 +581,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_process_is_refused_until_the_first_is_killed(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
-    message = rf"another process is training here \(pid {holder.pid} on {os.uname().nodename}\)"
+    message = rf"another process is writing here \(pid {holder.pid} on {os.uname().nodename}\)"
     with pytest.raises(LockedError, match=message) as caught, locked(tmp_path):
         pytest.fail("two trainers")
     assert caught.value.exit_code == 7

@@ -34,7 +34,17 @@ def test_help_lists_the_commands(capsysbinary):
     lines, errors = output_of(capsysbinary)
     listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
     assert listed == [
-        *("train", "translate", "attention", "score", "evaluate", "generate", "inspect", "demo")
+        *(
+            "train",
+            "translate",
+            "attention",
+            "score",
+            "evaluate",
+            "generate",
+            "inspect",
+            "export",
+            "demo",
+        )
     ]
     assert errors == ""
 
@@ -50,7 +60,8 @@ def test_help_lists_the_commands(capsysbinary):
             "--coverage-penalty "
             "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
             "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
-            "--temperature --top-k --top-p --seed --format --alignment",
+            "--temperature --top-k --top-p --seed --format --alignment "
+            "--engine --address --workers",
         ),
         ("generate", "--prime --length --temperature --top-k --top-p --seed --samples"),
         ("attention", "-o --output --target --beam-size"),
@@ -60,6 +71,7 @@ def test_help_lists_the_commands(capsysbinary):
             "--source --reference --hypothesis --baseline --lowercase --report --format",
         ),
         ("inspect", ""),
+        ("export", "--version --beam-size --length-penalty --max-length --verify"),
     ],
 )
 def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
@@ -77,7 +89,8 @@ def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
         (["transalte"], "error: No such command 'transalte'"),
         (["translate"], "error: Missing argument 'MODEL'; see seq2seq translate --help"),
         (["translate", "m", "--bogus"], "error: No such option: --bogus"),
-        (["translate", "m", "a", "b"], "error: Got unexpected extra argument"),
+        (["translate", "m", "a", "b"], "error: --address, --workers and several inputs: need"),
+        (["inspect", "m", "a"], "error: Got unexpected extra argument"),
         (["translate", "m", "--beam-size", "x"], "error: Invalid value for '--beam-size'"),
         (["translate", "m", "--format", "xml"], "error: Invalid value for '--format'"),
         (["score", "m", "--source", "a"], "error: Missing option '--target'"),

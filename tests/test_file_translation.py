@@ -442,7 +442,7 @@ def test_another_model_does_not_go_on(
     stopping(20, KeyboardInterrupt())
     assert main(resumable(loaded, long_source, output)) == 130
     capsysbinary.readouterr()
-    config, tokenizers, model = translator.config, translator.tokenizers, translator._models[0]
+    config, tokenizers, model = translator.config, translator.tokenizers, translator.models[0]
     if part == "configuration":
         config = config.model_copy(update={"seed": 2})
     elif part == "tokenizer":

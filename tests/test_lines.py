@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from seq2seq.errors import DataError, StorageError
 from seq2seq.lines import (
     MAX_LINE_BYTES,
+    LineBlock,
     LineCounts,
     count_lines,
+    line_blocks,
     one_line,
+    read_block,
     read_lines,
     read_text,
     read_valid_lines,
@@ -314,3 +317,42 @@ def test_a_text_that_cannot_be_read_is_a_storage_error(tmp_path):
         read_text(tmp_path / "missing.en")
     with pytest.raises(StorageError, match=rf"{tmp_path.name}: cannot be read: Is a directory"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"a",
+        b"a\n",
+        b"a\nb\nc\nd\ne",
+        b"\xef\xbb\xbfa\r\nb\rc\n\n\nd\x0c\xe2\x80\xa8e\n",
+        b"x" * (MAX_LINE_BYTES + 5) + b"\ny\nz",
+    ],
+    ids=["none", "blank", "open", "one", "five", "breaks", "over-long"],
+)
+def test_blocks_have_the_lines_of_the_file(tmp_path, content, size):
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    blocks = list(line_blocks(path, size))
+    assert [line for block in blocks for line in read_block(path, block)] == list(read_lines(path))
+    assert all(block.lines == size for block in blocks[:-1])
+    assert [block.first for block in blocks] == list(range(0, count_lines(path), size))
+    assert sum(block.lines for block in blocks) == count_lines(path)
+
+
+def test_a_fault_in_a_block_is_told_by_its_line_in_the_file(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"a\nb\nc\xff\nd\n")
+    block = list(line_blocks(path, 2))[1]
+    with pytest.raises(DataError, match=r"text:3: invalid UTF-8 at byte 2 \(0xff\)"):
+        list(read_block(path, block))
+
+
+def test_blocks_of_a_file_that_is_not_there_are_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="nothing: cannot be read: No such file"):
+        list(line_blocks(tmp_path / "nothing", 2))
+    with pytest.raises(StorageError, match="nothing: cannot be read: No such file"):
+        list(read_block(tmp_path / "nothing", LineBlock(0, 1, 0)))

@@ -8,7 +8,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from seq2seq.lstm import LSTM, LSTMState
+from seq2seq.lstm import LSTM, LSTMState, forward_only
 
 B, T, I, H = 3, 4, 2, 5  # noqa: E741 (input width)
 UNEVEN = (4, 1, 2)
@@ -375,3 +375,19 @@ def test_a_layer_in_somebodys_model_builds_itself() -> None:
     outputs, state = LSTM(5)(tf.zeros([2, 3, 4]))
     assert outputs.shape == (2, 3, 5)
     assert state.h.shape == state.c.shape == (2, 5)
+
+
+@CASES
+def test_without_gradient_and_compiler_the_results_are_the_same(
+    lengths: tuple[int, ...] | None, reverse: bool
+) -> None:
+    arrays = random_arrays()
+    expected, state = oracle(arrays, lengths=lengths, reverse=reverse)
+    layer = loaded_layer(arrays, reverse=reverse)
+    with forward_only():
+        outputs, final = layer(
+            tensor(arrays["inputs"]), initial_state(arrays), tensor_lengths(lengths)
+        )
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    np.testing.assert_allclose(final.h, state.h, atol=1e-6)
+    np.testing.assert_allclose(final.c, state.c, atol=1e-6)

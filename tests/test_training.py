@@ -876,7 +876,7 @@ def test_paths_mean_the_same_from_another_folder(
 
 def test_a_folder_in_use_is_refused(script: Script, text: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with locked(folder), pytest.raises(LockedError, match="another process is training here"):
+    with locked(folder), pytest.raises(LockedError, match="another process is writing here"):
         train(config_for(text), folder)
     assert script.updates == []
     assert train(config_for(text), folder).steps == 6

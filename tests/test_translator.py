@@ -42,7 +42,7 @@ def greedy_by_teacher_forcing(translator, text):
     ids, log_prob = [], 0.0
     while len(ids) < most and (not ids or ids[-1] != target_tokenizer.eos_id):
         prefix = np.array([[target_tokenizer.bos_id, *ids]], np.int32)
-        logits = translator._models[0].logits(
+        logits = translator.models[0].logits(
             np.array([source], np.int32), np.array([len(source)], np.int32), prefix
         )
         logits = logits.numpy()[0, -1].astype(np.float64)
@@ -185,7 +185,7 @@ def test_score_is_the_sum_of_the_log_probabilities_of_the_pieces(translator):
         source_ids = [*tokenizer.encode(source), tokenizer.eos_id]
         target_ids = [*tokenizer.encode(target), tokenizer.eos_id]
         logits = (
-            translator._models[0]
+            translator.models[0]
             .logits(
                 np.array([source_ids], np.int32),
                 np.array([len(source_ids)], np.int32),
@@ -250,7 +250,7 @@ def test_details_add_up_to_the_log_probability(translator):
 def test_attention_is_that_of_the_steps(translator):
     """The same weights by the decoder's own attention, one step after the other."""
     (translation,) = translator.translate(SENTENCES[:1])
-    model, tokenizers = translator._models[0], translator.tokenizers
+    model, tokenizers = translator.models[0], translator.tokenizers
     source = [*tokenizers.source.encode(translation.source), tokenizers.source.eos_id]
     state, memory = model.begin(np.array([source], np.int32), np.array([len(source)], np.int32))
     step = model.decoder.attending_stepper()
@@ -406,7 +406,7 @@ def test_batches_have_few_sizes():
 def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
     other = translator_of_other_weights(translator)
     both = Translator(
-        translator.config, translator.tokenizers, translator._models[0], ensemble=other._models
+        translator.config, translator.tokenizers, translator.models[0], ensemble=other.models
     )
     for options in ({"beam_size": 1}, {"beam_size": 3}, {"sampling": Sampling(seed=4)}):
         for translation in both.translate(SENTENCES, max_length=6, **options):
@@ -429,8 +429,8 @@ def test_an_ensemble_of_one_model_twice_is_that_model(translator):
     twice = Translator(
         translator.config,
         translator.tokenizers,
-        translator._models[0],
-        ensemble=translator._models,
+        translator.models[0],
+        ensemble=translator.models,
     )
     for options in ({"beam_size": 1}, {"beam_size": 3, "coverage_penalty": 0.2}):
         once = translator.translate(SENTENCES, **options)
@@ -533,7 +533,7 @@ def test_order_is_kept_over_many_windows(without_model):
 
 
 def test_threads_share_one_compiled_search(translator, monkeypatch):
-    fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
+    fresh = Translator(translator.config, translator.tokenizers, translator.models[0])
     expected = texts_of(translator.translate(SENTENCES, beam_size=1))
     compiled_search = decoding.CompiledSearch
     compiled = []
@@ -638,7 +638,7 @@ def test_batches_too_large_for_the_memory_are_told_with_what_to_do(translator, m
     def exhausted(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "Detected at node\nOOM")
 
-    fresh = Translator(translator.config, translator.tokenizers, translator._models[0])
+    fresh = Translator(translator.config, translator.tokenizers, translator.models[0])
     monkeypatch.setattr(fresh, "_compile", lambda key, make: exhausted)
     message = "^out of memory with 2 sentences and a beam of 3 at a time; lower the batch size or b"
     with pytest.raises(UsageError, match=message):
