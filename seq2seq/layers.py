@@ -34,13 +34,16 @@ def values_follow(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
         yield
     finally:
         _shapes_left.reset(token)
-    if unused := [list(shape) for shape in left.elements()]:
-        raise ModelError(f"{_MISFIT}: weights of shape {unused} have no place in it")
+    if unused := list(left.elements()):
+        raise ModelError(
+            f"{_MISFIT}: {len(unused)} of them have no place in it, the first of shape "
+            f"{list(unused[0])}"
+        )
 
 
-def _take(shape: tuple[int, ...], left: Counter[tuple[int, ...]]) -> None:
+def _take(name: str, shape: tuple[int, ...], left: Counter[tuple[int, ...]]) -> None:
     if not left[shape]:
-        raise ModelError(f"{_MISFIT}: it needs one more of shape {list(shape)} than there are")
+        raise ModelError(f"{_MISFIT}: {name} is to be {list(shape)}, and there is none left of it")
     left[shape] -= 1
 
 
@@ -57,7 +60,7 @@ class ExplicitLayer(keras.layers.Layer):
     def add_weight(self, **kwargs: Any) -> keras.Variable:
         """A float32 weight that reads as float32 in every scope; arguments as in Keras."""
         if (left := _shapes_left.get()) is not None:
-            _take(tuple(kwargs["shape"]), left)
+            _take(f"{self.name}/{kwargs['name']}", tuple(kwargs["shape"]), left)
             kwargs["initializer"] = "zeros"
         return super().add_weight(autocast=False, **kwargs)
 

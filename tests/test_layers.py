@@ -17,10 +17,10 @@ def new_decoder() -> Decoder:
 def test_layers_have_just_the_shapes_of_the_weights_that_follow() -> None:
     shapes = [tuple(weight.shape) for weight in new_decoder().trainable_weights]
     fewer = [shape for shape in shapes if shape != (9, 4)]
-    message = r"it needs one more of shape \[9, 4\] than there are"
+    message = r"embedding is to be \[9, 4\], and there is none left of it"
     with pytest.raises(ModelError, match=message), values_follow(fewer):
         new_decoder()
-    message = r"weights of shape \[\[1099511627776\]\] have no place"
+    message = r"1 of them have no place in it, the first of shape \[1099511627776\]"
     with pytest.raises(ModelError, match=message), values_follow([*shapes, (1 << 40,)]):
         new_decoder()
 

@@ -653,7 +653,9 @@ def test_weights_that_do_not_fit_are_an_error_that_names_the_folder(model_folder
     shutil.copytree(model_folder, folder)
     config = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(config.replace("embedding_size = 8", "embedding_size = 9"))
-    message = r"model: weights do not fit the model's configuration: .*embedding is \[\d+, 8\], exp"
+    message = (
+        r"model: weights do not fit the model's configuration: .*kernel is to be \[9, 32\], an"
+    )
     with pytest.raises(ModelError, match=message):
         Translator.load(folder)
 

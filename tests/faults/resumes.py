@@ -88,8 +88,8 @@ def _train_with_copies(config: AnyConfig, folder: Path) -> None:
     """Trains, and copies the model folder whenever a step is saved."""
     real = _Run._save
 
-    def save(run: _Run) -> None:
-        real(run)
+    def save(run: _Run, *arguments: Any, **options: Any) -> None:
+        real(run, *arguments, **options)
         shutil.copytree(folder, folder.with_name(f"{folder.name}-step-{run.step}"))
 
     with pytest.MonkeyPatch.context() as patched:
