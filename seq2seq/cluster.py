@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from seq2seq import errors
 from seq2seq.checkpoint import locked, write_whole
-from seq2seq.errors import Seq2SeqError, StorageError, UsageError
+from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, line_blocks, read_block
 from seq2seq.runtime import quiet_stderr
@@ -204,10 +204,20 @@ def _results(
 
 
 def _raising(rows: Iterable[Mapping[str, str]]) -> Iterator[Counter[str]]:
-    """The counts in `rows`; what went wrong on a worker is raised here."""
+    """The counts in `rows`; what went wrong on a worker is raised here.
+
+    Workers load the model at different times, and training that goes on in its folder may replace
+    it in between.
+    """
+    models = set()
     for row in rows:
         if row["error"]:
             raise getattr(errors, row["error"])(row["message"])
+        models.add(row["model"])
+        if len(models) > 1:
+            raise ModelError(
+                "the model was changed while workers loaded it; translate with a copy of its folder"
+            )
         yield Counter(json.loads(row["counts"]))
 
 
@@ -220,25 +230,25 @@ class Worker:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
         self._translator: Translator | None = None
+        self._model = ""
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The counts of a block whose shard is written now, as JSON; or an error and its message.
+        """The counts of a block whose shard is written now, as JSON, and hashes of the model that
+        translated it; or an error and its message.
 
         What a user caused is not raised: Ray would try again for nothing.
         """
         try:
-            return {
-                "counts": json.dumps(self._translate(_Block(**row))),
-                "error": "",
-                "message": "",
-            }
+            counts = json.dumps(self._translate(_Block(**row)))
         except Seq2SeqError as err:
-            return {"counts": "", "error": type(err).__name__, "message": str(err)}
+            return {"counts": "", "model": "", "error": type(err).__name__, "message": str(err)}
+        return {"counts": counts, "model": self._model, "error": "", "message": ""}
 
     def _translate(self, block: _Block) -> Counter[str]:
         job = self._jobs[block.job]
         if self._translator is None:
             self._translator = job.load()
+            self._model = " ".join(self._translator.fingerprints.values())
         texts = read_block(Path(job.source), LineBlock(block.first, block.lines, block.offset))
         translations = self._translator.translate_iter(
             texts, first_number=block.first + 1, **job.settings

@@ -96,7 +96,8 @@ def test_the_reading_order_names_every_module_and_marks_those_that_need_tensorfl
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_is_unpickled_fetched_or_forked(name):
-    assert not imports_of(name, deferred=True) & (UNPICKLING | NETWORK | FORKING)
+    allowed = {"socket"} if name == "cluster" else set()  # asks whether a cluster answers at all
+    assert not imports_of(name, deferred=True) & (UNPICKLING | NETWORK | FORKING) - allowed
     nodes = list(ast.walk(MODULES[name]))
     named = {node.id for node in nodes if isinstance(node, ast.Name)}
     named |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}

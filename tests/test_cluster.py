@@ -112,6 +112,19 @@ def test_what_a_user_caused_is_told_as_by_the_local_engine_and_nothing_is_writte
     assert names(output) == [".lock"]
 
 
+def test_workers_with_different_models_are_an_error_and_nothing_is_written(
+    loaded, in_process, inputs, tmp_path, monkeypatch, translator, capsysbinary
+):
+    models = iter("ab")
+    prints = property(lambda translator: {"weights": next(models)})
+    monkeypatch.setattr(Translator, "fingerprints", prints)
+    output = tmp_path / "output"
+    options = [loaded, *inputs, "-o", str(output), "--engine=ray", "--batch-size=1"]
+    assert main(["translate", *options]) == 4
+    assert "error: the model was changed while workers loaded it; " in output_of(capsysbinary)[1]
+    assert names(output) == [".lock"]
+
+
 def test_what_a_killed_run_left_goes(loaded, in_process, inputs, tmp_path):
     left = tmp_path / "output" / ".tmp-shards"
     left.mkdir(parents=True)
