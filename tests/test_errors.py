@@ -16,6 +16,7 @@ from seq2seq import errors
         (errors.StorageError, 5),
         (errors.DivergenceError, 6),
         (errors.LockedError, 7),
+        (errors.WorkerLostError, 5),  # a network is as a disk
     ],
 )
 def test_exit_codes(error, exit_code):
@@ -30,7 +31,10 @@ def test_a_signal_has_the_exit_code_of_the_shell(number, exit_code):
 
 
 def test_no_two_errors_share_an_exit_code():
-    errors_of_one_code = set(errors.Seq2SeqError.__subclasses__()) - {errors.Interrupted}
+    errors_of_one_code = set(errors.Seq2SeqError.__subclasses__()) - {
+        errors.Interrupted,
+        errors.WorkerLostError,
+    }
     codes = [error.exit_code for error in errors_of_one_code]
     assert len(codes) == len(set(codes))
     assert not {0, 1} & set(codes)  # success, and a fault of ours

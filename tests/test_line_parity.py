@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import unicodedata
+from typing import ClassVar
 
 import pytest
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
@@ -68,6 +69,8 @@ def test_the_expected_texts_are_those_worked_out_by_hand(content, texts):
 
 class StandIn(Translator):
     """Tells in place of a translation which ids it is of, and of which line."""
+
+    fingerprints: ClassVar[dict[str, str]] = {}
 
     def _search(self, sentences, options):
         return [[Hypothesis(f"{s.number} {s.ids}", 0.0, 0.0, [], False)] for s in sentences]

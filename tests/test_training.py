@@ -34,7 +34,7 @@ from training_fixtures import (
     write_corpus,
 )
 
-from seq2seq import checkpoint, training
+from seq2seq import model_files, training
 from seq2seq.checkpoint import (
     checkpoint_steps,
     load_best_weights,
@@ -607,7 +607,7 @@ def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     """No more checkpoints can be written; small files still can."""
     full = raising(OSError(28, "No space left on device"))
-    patch.setattr(checkpoint, "sync", lambda path: full() if "step-" in str(path) else None)
+    patch.setattr(model_files, "sync", lambda path: full() if "step-" in str(path) else None)
 
 
 def test_a_disk_that_is_full_for_a_while_ends_nothing(
