@@ -48,13 +48,21 @@ class Report:
 
     def groups(self) -> list[LengthGroup]:
         """The scores by length."""
-        options: Any = {"tokenizer": self.tokenizer, "lowercase": self.lowercase}
-        return by_length(self.hypotheses, self.references, **options)
+        return by_length(
+            self.hypotheses,
+            self.references,
+            tokenizer=self.tokenizer,
+            lowercase=self.lowercase,
+        )
 
     def sentences(self) -> list[SentenceScore]:
         """The scores of each sentence, in order."""
-        options: Any = {"tokenizer": self.tokenizer, "lowercase": self.lowercase}
-        return by_sentence(self.hypotheses, self.references, **options)
+        return by_sentence(
+            self.hypotheses,
+            self.references,
+            tokenizer=self.tokenizer,
+            lowercase=self.lowercase,
+        )
 
 
 def render_text(report: Report) -> str:

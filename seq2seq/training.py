@@ -333,6 +333,7 @@ class _Run:
                     self._validate(reporter, record)
                 if saves:
                     self._save(reporter, is_last=bool(signal_number) or self._is_complete())
+                    self._saved_at = time.monotonic()
                     window = _Window()
                 if signal_number and self.step < self.total_steps:
                     raise Interrupted(
@@ -448,7 +449,6 @@ class _Run:
         else:
             self._failed_saves = 0
             self._best_saved = self._standing.best
-        self._saved_at = time.monotonic()
 
     def _write(self, checkpoint: Checkpoint) -> None:
         save_checkpoint(self._folder, checkpoint)
