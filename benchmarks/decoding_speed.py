@@ -155,13 +155,17 @@ def _model_parts(
     decoder, dtype = model.decoder, model.compute_dtype
     state = decoder.zero_state(rows)
     steppers = [layer.stepper() for layer in decoder.stack]
-    look = decoder.attention.stepper()
+    attention = decoder.attention
+    combine = attention.combiner()
     kernel = tf.transpose(tf.cast(decoder.output_kernel, dtype))
 
     def layers(hidden: Any) -> Any:
         for step, layer_state in zip(steppers, state, strict=True):
             hidden = step(hidden, layer_state).h
         return hidden
+
+    def look(hidden: Any) -> Any:
+        return combine(hidden, attention.weights_and_contexts_of_rows(hidden, memory)[1])
 
     def steps(part: Callable[[Any], Any], features: int) -> Callable[[], object]:
         """All steps of one part, each of which waits for the one before."""
@@ -180,7 +184,7 @@ def _model_parts(
     return {
         "encoder": lambda: begin(source, lengths)[0][0].h.numpy(),
         "decoder: LSTM": steps(layers, decoder.embedding_size),
-        "decoder: attention": steps(lambda hidden: look(hidden, memory)[1], decoder.units),
+        "decoder: attention": steps(look, decoder.units),
         "decoder: output projection": steps(
             lambda features: tf.matmul(features, kernel), decoder.feature_size
         ),

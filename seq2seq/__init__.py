@@ -15,6 +15,7 @@ The modules in reading order. Those marked * import TensorFlow.
     array_folder      arrays on disk, all of them or none
     corpus            ids of sentence pairs on disk
     batches           which sentence pairs make a batch, and in which order
+    subword_sampling  the words of a batch in other pieces
     text_tokenizer    text to ids and back for language models, every character kept
     text_corpus       the parts of a text, their ids on disk, windows that follow on
     runtime           TensorFlow, started quietly on the device asked for

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq.errors import UsageError
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.lstm import StepWeights
 
@@ -16,8 +17,8 @@ class Memory(NamedTuple):
     """N source sentences as attention reads them; projected once, used at every step.
 
     Attributes:
-        keys: What queries are compared with, `[N, S, H]`.
-        values: What is averaged, `[N, S, D]`.
+        keys: What queries are compared with, `[N, A, S, H / A]` of A heads.
+        values: What is averaged, `[N, A, S, D / A]`.
         lengths: Real positions, `[N]` int32.
     """
 
@@ -32,23 +33,43 @@ class LuongAttention(ExplicitLayer):
     score(h, m_s) = h . (m_s W_a); the weights are its softmax over the real positions of the
     source; the context is the weighted mean of the memory; the attentional vector is
     tanh(W_c [h; context] + b).
+
+    With more than one head, each does that with its own part of h, m W_a and m, and scores are
+    divided by the square root of that part's size (Vaswani et al. 2017, sec. 3.2).
     """
 
     def __init__(
-        self, *, units: int, memory_size: int, features: int, seed: int = 0, **kwargs: Any
+        self,
+        *,
+        units: int,
+        memory_size: int,
+        features: int,
+        heads: int = 1,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         """
         Args:
             units: H, size of the queries.
             memory_size: D, features of the memory.
             features: F, size of the attentional vector.
+            heads: A, which divides `units` and `memory_size`.
             seed: Of the initial weights.
             **kwargs: `name` and `dtype` of the Keras layer.
+
+        Raises:
+            UsageError: `heads` does not divide both.
         """
+        if units % heads or memory_size % heads:
+            raise UsageError(
+                f"heads: got {heads}, expected a divisor of units ({units}) and of memory_size "
+                f"({memory_size})"
+            )
         super().__init__(**kwargs)
         self.units = units
         self.memory_size = memory_size
         self.features = features
+        self.heads = heads
         self.seed = seed
 
     def build(self) -> None:
@@ -74,16 +95,35 @@ class LuongAttention(ExplicitLayer):
         values = tf.cast(values, self.compute_dtype)
         # One product over all positions: a batched one would make a gradient [D, H] per sentence.
         keys = tf.tensordot(values, tf.cast(self.score_kernel, self.compute_dtype), 1)
-        return Memory(keys, values, lengths)
+        return Memory(self._by_head(keys), self._by_head(values), lengths)
 
     def weights_and_context(
         self, queries: tf.Tensor, memory: Memory
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The attention weights `[N, T, S]` (float32) and contexts `[N, T, D]` of `[N, T, H]`."""
+        """The attention weights `[N, T, S]` (float32) and contexts `[N, T, D]` of `[N, T, H]`.
+
+        The weights are the mean of those of all heads.
+        """
+        queries = self._by_head(queries)
         scores = tf.cast(tf.matmul(queries, memory.keys, transpose_b=True), tf.float32)
-        real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[1])[:, None, :]  # [N, 1, S]
-        weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))
-        return weights, tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
+        if self.heads > 1:
+            scores *= (self.units / self.heads) ** -0.5
+        real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[2])[:, None, None, :]
+        weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))  # [N, A, T, S]
+        contexts = tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
+        if self.heads == 1:
+            return weights[:, 0], contexts[:, 0]
+        contexts = tf.transpose(contexts, [0, 2, 1, 3])  # [N, T, A, D / A]
+        shape = [*tf.unstack(tf.shape(contexts)[:2]), self.memory_size]
+        return tf.reduce_mean(weights, 1), tf.reshape(contexts, shape)
+
+    def _by_head(self, vectors: tf.Tensor) -> tf.Tensor:
+        """`[N, T, X]` as `[N, A, T, X / A]`."""
+        if self.heads == 1:
+            return vectors[:, None]
+        rows, positions = tf.unstack(tf.shape(vectors)[:2])
+        parts = tf.reshape(vectors, [rows, positions, self.heads, vectors.shape[-1] // self.heads])
+        return tf.transpose(parts, [0, 2, 1, 3])
 
     def weights_and_contexts_of_rows(
         self, queries: tf.Tensor, memory: Memory
@@ -96,7 +136,7 @@ class LuongAttention(ExplicitLayer):
         rows_each = rows // tf.maximum(sentences, 1)
         queries = tf.reshape(queries, [sentences, rows_each, self.units])
         weights, context = self.weights_and_context(queries, memory)
-        weights = tf.reshape(weights, [rows, tf.shape(memory.keys)[1]])
+        weights = tf.reshape(weights, [rows, tf.shape(memory.keys)[2]])
         return weights, tf.reshape(context, [rows, self.memory_size])
 
     def combine(self, queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
@@ -111,21 +151,17 @@ class LuongAttention(ExplicitLayer):
         kernel = tf.transpose(tf.cast(self.combine_kernel, self.compute_dtype))
         return StepWeights(kernel, tf.cast(self.combine_bias, self.compute_dtype))
 
-    def stepper(
+    def combiner(
         self, layout: StepWeights | None = None
-    ) -> Callable[[tf.Tensor, Memory], tuple[tf.Tensor, tf.Tensor]]:
-        """(queries `[N, H]`, memory) to weights `[N, S]` and attentional vectors `[N, F]`.
-
-        With the weights of a `layout` or of now; see `weights_and_contexts_of_rows`.
-        """
+    ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """`combine` of queries `[N, H]` and contexts `[N, D]`, with the weights of a `layout`."""
         kernel, bias = layout or self.layout()
 
-        def step(queries: tf.Tensor, memory: Memory) -> tuple[tf.Tensor, tf.Tensor]:
-            weights, context = self.weights_and_contexts_of_rows(queries, memory)
+        def combine(queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
             joined = tf.concat([queries, context], 1)
-            return weights, tf.tanh(tf.matmul(joined, kernel, transpose_b=True) + bias)
+            return tf.tanh(tf.matmul(joined, kernel, transpose_b=True) + bias)
 
-        return step
+        return combine
 
 
 def coverage_score(

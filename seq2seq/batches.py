@@ -13,7 +13,7 @@ import itertools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -213,9 +213,9 @@ def make_batch(
     source_lengths = _fitting_lengths("source", sources, places, shape.source_length)
     target_lengths = _fitting_lengths("target", targets, places, shape.target_length)
     return Batch(
-        source=_padded(sources, source_lengths, shape.source_length, source_pad_id),
+        source=padded(sources, source_lengths, shape.source_length, source_pad_id),
         source_lengths=source_lengths,
-        target=_padded(targets, target_lengths, shape.target_length, target_pad_id),
+        target=padded(targets, target_lengths, shape.target_length, target_pad_id),
         target_lengths=target_lengths,
         rows=rows.astype(np.int64),
     )
@@ -228,6 +228,7 @@ def batches_from(
     *,
     source_pad_id: int,
     target_pad_id: int,
+    change: Callable[[NumberedBatch], NumberedBatch] | None = None,
     read_ahead: int = 4,
 ) -> "ReadAhead[NumberedBatch]":
     """The batches of some numbers, made ahead by a thread.
@@ -244,6 +245,7 @@ def batches_from(
         numbers: Of the batches wanted; 0 or more.
         source_pad_id: Fills the sources.
         target_pad_id: Fills the targets.
+        change: Made of each batch by the same thread, if anything is.
         read_ahead: Batches that are made before they are asked for, at most.
 
     Raises:
@@ -260,9 +262,33 @@ def batches_from(
                 source_pad_id=source_pad_id,
                 target_pad_id=target_pad_id,
             )
-            yield NumberedBatch(*place, batch)
+            numbered_batch = NumberedBatch(*place, batch)
+            yield change(numbered_batch) if change else numbered_batch
 
     return ReadAhead(numbered(), read_ahead)
+
+
+def padded_length(length: int) -> int:
+    """What a side of a batch is padded to whose longest sentence has `length` ids."""
+    grid = _grid(length)
+    return int(grid[np.searchsorted(grid, length)])
+
+
+def padded(
+    sequences: Sequence[Integers], lengths: NDArray[np.int32], width: int, pad_id: int
+) -> NDArray[np.int32]:
+    """`sequences` one below the other, filled up to `width` with `pad_id`; `[B, width]` int32.
+
+    Args:
+        sequences: B of them.
+        lengths: Of each, `[B]`.
+        width: At least the longest.
+        pad_id: What fills.
+    """
+    ids = np.full((len(sequences), width), pad_id, np.int32)
+    if sequences:
+        ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
+    return ids
 
 
 class ReadAhead(Iterator[Item], Generic[Item]):
@@ -493,13 +519,3 @@ def _fitting_lengths(
             "by the lengths of the corpus; encode it again"
         )
     return lengths
-
-
-def _padded(
-    sequences: Sequence[Integers], lengths: NDArray[np.int32], width: int, pad_id: int
-) -> NDArray[np.int32]:
-    """`sequences` one below the other, filled up to `width` with `pad_id`; `[B, width]` int32."""
-    ids = np.full((len(sequences), width), pad_id, np.int32)
-    if sequences:
-        ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
-    return ids

@@ -88,18 +88,28 @@ class TokenizerConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """Encoder and decoder; `encoder_units` counts one direction, a bidirectional one has two."""
+    """Encoder and decoder; `encoder_units` counts one direction, a bidirectional one has two.
+
+    See `DropoutRates` for what is dropped in training.
+    """
 
     embedding_size: PositiveInt = 256
     encoder_layers: Layers = 2
     encoder_units: PositiveInt = 256
     bidirectional: bool = True
+    reverse_source: bool = False
     decoder_layers: Layers = 2
     decoder_units: PositiveInt = 512
     bridge: Literal["auto", "copy", "dense"] = "auto"
     attention: Literal["none", "luong"] = "luong"
+    attention_layer: Literal["last", "first"] = "last"
+    attention_heads: PositiveInt = 1
     tied_embeddings: Literal["none", "target", "all"] = "none"
+    residual: bool = False
     dropout: Fraction = 0.2
+    word_dropout: Fraction = 0.0
+    recurrent_dropout: Fraction = 0.0
+    variational_dropout: bool = False
 
 
 class CommonTrainingConfig(_Section):
@@ -108,6 +118,9 @@ class CommonTrainingConfig(_Section):
     The learning rate rises linearly over `warmup_steps`; then it stays (constant), falls with
     1 / sqrt(step), falls linearly to 0 at the last step, or (plateau) is multiplied by
     `plateau_factor` after `plateau_patience` validations that are no better than the best one.
+
+    With an `ema_decay` above 0, what is validated and saved as the model is a moving average of the
+    weights: of each update's, `1 - ema_decay` enters it.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -118,6 +131,7 @@ class CommonTrainingConfig(_Section):
     plateau_patience: PositiveInt = 2
     gradient_norm: PositiveFloat = 1.0
     label_smoothing: Fraction = 0.1
+    ema_decay: Fraction = 0.0
     max_epochs: PositiveInt = 20
     max_steps: PositiveInt | None = None
     log_every_steps: PositiveInt = 20
@@ -129,11 +143,13 @@ class TrainingConfig(CommonTrainingConfig):
     """How the weights of a translator are found; "better" is a higher BLEU.
 
     An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
-    padding included.
+    padding included. With a `subword_sampling` above 0 words are cut into other pieces each time
+    they are seen, drawn at random (see `WordSampler`); tokens are still counted of the best ones.
     """
 
     batch_tokens: PositiveInt = 2048
     accumulate_batches: PositiveInt = 1
+    subword_sampling: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
 
 class ValidationConfig(_Section):
@@ -202,14 +218,21 @@ class TextTokenizerConfig(_Section):
 
 
 class TextModelConfig(_Section):
-    """The layers of a language model; of `embedding_size` 0, they see one-hot vectors."""
+    """The layers of a language model; of `embedding_size` 0, they see one-hot vectors.
+
+    See `DropoutRates` for what is dropped in training.
+    """
 
     embedding_size: NonNegativeInt = 256
     layers: Layers = 2
     units: PositiveInt = 512
+    tied_embeddings: bool = False
+    residual: bool = False
     dropout: Fraction = 0.5
     embedding_dropout: Fraction = 0.0
-    tied_embeddings: bool = False
+    word_dropout: Fraction = 0.0
+    recurrent_dropout: Fraction = 0.0
+    variational_dropout: bool = False
 
 
 class TextTrainingConfig(CommonTrainingConfig):
@@ -530,7 +553,8 @@ def _conflicts(config: AnyConfig) -> list[_Conflict]:
 def _translation_conflicts(config: Config) -> list[_Conflict]:
     found: list[_Conflict] = []
     tokenizer, model = config.tokenizer, config.model
-    joint = tokenizer.target_model is None if tokenizer.source_model else tokenizer.joint
+    loaded = tokenizer.source_model is not None
+    joint = tokenizer.target_model is None if loaded else tokenizer.joint
     if tokenizer.target_model and not tokenizer.source_model:
         found.append(
             (
@@ -559,8 +583,43 @@ def _translation_conflicts(config: Config) -> list[_Conflict]:
                 f"{model.decoder_units}; make them equal or use 'dense'",
             )
         )
+    found += _attention_conflicts(model, width)
+    if config.training.subword_sampling and not loaded and tokenizer.type != "unigram":
+        found.append(
+            (
+                ("training.subword_sampling", "tokenizer.type"),
+                f"got {config.training.subword_sampling}, which needs tokenizer.type = 'unigram'",
+            )
+        )
     if config.data.max_target_length < 2:
         found.append((("data.max_target_length",), "got 1, expected 2 or more: the end counts"))
+    return found
+
+
+def _attention_conflicts(model: ModelConfig, width: int) -> list[_Conflict]:
+    """Of keys that depend on attention, with an encoder `width` wide."""
+    found: list[_Conflict] = []
+    if model.attention != "none" and model.reverse_source:
+        found.append(
+            (
+                ("model.reverse_source", "model.attention"),
+                "got true, which is for models without attention (model.attention = 'none')",
+            )
+        )
+    heads = model.attention_heads
+    if model.attention != "none" and (model.decoder_units % heads or width % heads):
+        found.append(
+            (
+                (
+                    "model.attention_heads",
+                    "model.decoder_units",
+                    "model.encoder_units",
+                    "model.bidirectional",
+                ),
+                f"got {heads}, expected a divisor of decoder_units "
+                f"({model.decoder_units}) and of the encoder's width ({width})",
+            )
+        )
     return found
 
 

@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from seq2seq.attention import LuongAttention
-from seq2seq.dropout import dropout, fold_in
+from seq2seq.dropout import DropoutRates, fold_in
 from seq2seq.errors import UsageError
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.lstm import LSTM, LSTMState, StepWeights
@@ -73,10 +73,12 @@ class Decoder(ExplicitLayer):
         layers: int = 1,
         embedding_size: int = 256,
         attention: Literal["none", "luong"] = "none",
+        attention_layer: Literal["last", "first"] = "last",
+        attention_heads: int = 1,
         memory_size: int | None = None,
+        residual: bool = False,
         tied_output: bool = False,
-        dropout: float = 0.0,
-        embedding_dropout: float | None = None,
+        dropout: float | DropoutRates = 0.0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -87,13 +89,16 @@ class Decoder(ExplicitLayer):
             layers: Number of LSTM layers.
             embedding_size: E; 0 reads one-hot vectors in place of an embedding, for vocabularies
                 as small as an alphabet.
-            attention: Whether the top layer's output attends to a memory.
+            attention: Whether a layer's output attends to a memory.
+            attention_layer: Which layer's: of the last one (Luong et al. 2015), or of the first
+                one; then every layer above reads what it found, too (Wu et al. 2016, sec. 3).
+            attention_heads: See `LuongAttention`.
             memory_size: D, features of the memory; needed with attention.
             tied_output: Use the embedding as the output projection (Press & Wolf 2017); features
                 are then projected to E.
-            dropout: Share of elements dropped from embeddings, between layers and from features,
-                in training.
-            embedding_dropout: That of embeddings, where it is another.
+            residual: Add what a layer reads of the one below to what it puts out (He et al. 2016;
+                Wu et al. 2016, sec. 3.1).
+            dropout: In training; a number is the rate of embeddings and layers.
             seed: Of the initial weights.
             **kwargs: `name` and `dtype` of the Keras layer.
 
@@ -106,8 +111,11 @@ class Decoder(ExplicitLayer):
         self.units = units
         self.embedding_size = embedding_size
         self.tied_output = tied_output
+        if not isinstance(dropout, DropoutRates):
+            dropout = DropoutRates(layers=dropout, embedding=dropout)
         self.dropout = dropout
-        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
+        self.residual = residual
+        self.attended_layer = 0 if attention_layer == "first" else layers - 1
         self.seed = seed
         if tied_output and not embedding_size:
             raise UsageError("tied_output: needs an embedding (embedding_size above 0)")
@@ -115,6 +123,7 @@ class Decoder(ExplicitLayer):
         self.stack = [
             LSTM(
                 units,
+                recurrent_dropout=dropout.recurrent,
                 seed=sub_seed(seed, f"layer_{index}"),
                 name=f"layer_{index}",
                 dtype=self.dtype_policy,
@@ -131,6 +140,7 @@ class Decoder(ExplicitLayer):
                 units=units,
                 memory_size=memory_size,
                 features=self.feature_size,
+                heads=attention_heads,
                 seed=sub_seed(seed, "attention"),
                 name="attention",
                 dtype=self.dtype_policy,
@@ -149,9 +159,11 @@ class Decoder(ExplicitLayer):
                 ),
             )
         input_size = self.embedding_size or self.vocabulary_size
-        for layer in self.stack:
+        for index, layer in enumerate(self.stack):
             layer.build((None, None, input_size))
             input_size = self.units
+            if self.attention is not None and index >= self.attended_layer:
+                input_size += self.attention.memory_size
         if self.attention is not None:
             self.attention.build()
         elif self.feature_size != self.units:
@@ -253,7 +265,10 @@ class Decoder(ExplicitLayer):
         hidden, _, context, after = self._read(ids, state, memory, dropout_seed)
         hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
         features = self._features(hidden, context)
-        return dropout(features, self.dropout, fold_in(dropout_seed, "features")), after
+        if lengths is None:
+            lengths = tf.fill([tf.shape(ids)[0]], tf.shape(ids)[1])
+        seed = fold_in(dropout_seed, "features")
+        return self.dropout.of_features(features, lengths, seed), after
 
     def project(self, features: tf.Tensor) -> tf.Tensor:
         """The logits `[..., V]` float32 of features `[..., F]`."""
@@ -315,20 +330,24 @@ class Decoder(ExplicitLayer):
         """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
         embedding, layers, attention, output, output_bias = layout or self.layout()
         steps = [layer.stepper(weights) for layer, weights in zip(self.stack, layers, strict=True)]
-        look = None if self.attention is None else self.attention.stepper(attention)
+        combine = None if self.attention is None else self.attention.combiner(attention)
 
         def read(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
         ) -> tuple[tf.Tensor, DecoderState, Any]:
             hidden, states = self._embed(ids, embedding), []
-            for layer_step, layer_state in zip(steps, state, strict=True):
-                states.append(layer_step(hidden, layer_state))
-                hidden = states[-1].h
             weights: Any = ()
-            if look is None:
-                features = self._features(hidden, ())
-            else:
-                weights, features = look(hidden, memory)
+            context: Any = ()
+            for index, (layer_step, layer_state) in enumerate(zip(steps, state, strict=True)):
+                below = hidden
+                read = hidden if isinstance(context, tuple) else tf.concat([hidden, context], 1)
+                states.append(layer_step(read, layer_state))
+                hidden = states[-1].h
+                if self.residual and index:
+                    hidden += below
+                if self.attention is not None and index == self.attended_layer:
+                    weights, context = self.attention.weights_and_contexts_of_rows(hidden, memory)
+            features = combine(hidden, context) if combine else self._features(hidden, ())
             logits = tf.matmul(features, output)
             return tf.cast(logits, tf.float32) + output_bias, tuple(states), weights
 
@@ -359,17 +378,23 @@ class Decoder(ExplicitLayer):
         sequence = self._embed(ids, () if self.embedding is None else self.embedding)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []
-        for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
-            rate = self.dropout if index else self.embedding_dropout
-            sequence = dropout(sequence, rate, fold_in(dropout_seed, f"decoder/{index}"))
-            sequence, layer_state = layer.sequence(sequence, layer_state)
-            states.append(layer_state)
-        hidden = tf.transpose(sequence, [2, 0, 1])
         weights: Any = ()
         context: Any = ()
-        if self.attention is not None:
-            weights, context = self.attention.weights_and_context(hidden, memory)
-        return hidden, weights, context, tuple(states)
+        for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
+            below, seed = sequence, fold_in(dropout_seed, f"decoder/{index}")
+            if not isinstance(context, tuple):
+                sequence = tf.concat([sequence, tf.transpose(context, [1, 2, 0])], 1)
+            thin = self.dropout.of_layer if index else self.dropout.of_embedded
+            sequence, layer_state = layer.sequence(
+                thin(sequence, seed), layer_state, dropout_seed=fold_in(seed, "recurrent")
+            )
+            states.append(layer_state)
+            if self.residual and index:
+                sequence += below
+            if self.attention is not None and index == self.attended_layer:
+                queries = tf.transpose(sequence, [2, 0, 1])
+                weights, context = self.attention.weights_and_context(queries, memory)
+        return tf.transpose(sequence, [2, 0, 1]), weights, context, tuple(states)
 
     def _embed(self, ids: tf.Tensor, embedding: Any) -> tf.Tensor:
         """What the first layer reads of `ids` `[...]`: `[..., E]`, or `[..., V]` if it is ()."""

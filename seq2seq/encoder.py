@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.dropout import dropout, fold_in
+from seq2seq.dropout import NO_DROPOUT, DropoutRates, fold_in
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.lstm import LSTM, LSTMState
 
@@ -33,7 +33,8 @@ class Encoder(ExplicitLayer):
         layers: int,
         units: int,
         bidirectional: bool,
-        dropout: float = 0.0,
+        residual: bool = False,
+        dropout: DropoutRates = NO_DROPOUT,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -43,11 +44,14 @@ class Encoder(ExplicitLayer):
             units: State size of one direction.
             bidirectional: Whether each layer also reads from right to left (Schuster & Paliwal
                 1997).
-            dropout: Share of elements dropped between layers, in training.
+            residual: Add what a layer reads of the one below to what it puts out (He et al. 2016;
+                Wu et al. 2016, sec. 3.1).
+            dropout: In training.
             seed: Of the initial weights.
             **kwargs: `name` and `dtype` of the Keras layer.
         """
         super().__init__(**kwargs)
+        self.residual = residual
         self.dropout = dropout
         directions = ("forward", "backward") if bidirectional else ("forward",)
         self.stack = [
@@ -55,6 +59,7 @@ class Encoder(ExplicitLayer):
                 LSTM(
                     units,
                     reverse=direction == "backward",
+                    recurrent_dropout=dropout.recurrent,
                     seed=sub_seed(seed, f"layer_{index}_{direction}"),
                     name=f"layer_{index}_{direction}",
                     dtype=self.dtype_policy,
@@ -84,13 +89,23 @@ class Encoder(ExplicitLayer):
         """
         sequence = tf.transpose(tf.cast(embedded, self.compute_dtype), [1, 2, 0])  # [S, E, B]
         states = []
+        sequence = self.dropout.of_embedded(sequence, fold_in(dropout_seed, "source_embedding"))
         for index, directions in enumerate(self.stack):
+            below = sequence
             if index:
-                sequence = dropout(
-                    sequence, self.dropout, fold_in(dropout_seed, f"encoder/{index}")
+                seed = fold_in(dropout_seed, f"encoder/{index}")
+                sequence = self.dropout.of_layer(sequence, seed)
+            read = [
+                layer.sequence(
+                    sequence,
+                    lengths=lengths,
+                    dropout_seed=fold_in(dropout_seed, f"encoder/{layer.name}"),
                 )
-            read = [layer.sequence(sequence, lengths=lengths) for layer in directions]
+                for layer in directions
+            ]
             sequence = tf.concat([hidden for hidden, _ in read], 1)  # [S, D, B]
+            if self.residual and index:
+                sequence += below
             h, c = zip(*(state for _, state in read), strict=True)
             states.append(LSTMState(tf.concat(h, 1), tf.concat(c, 1)))
         return Encoded(tf.transpose(sequence, [2, 0, 1]), tuple(states))

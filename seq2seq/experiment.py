@@ -81,11 +81,11 @@ class Experiment(Protocol):
         ...
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, by name."""
+        """The weights as they are now, or their averages where such are kept, by name."""
         ...
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights."""
+        """Sets the weights, and averages of them to the same."""
         ...
 
     def batches(self, numbers: Iterable[int]) -> AbstractContextManager[Iterator[Numbered]]:

@@ -90,12 +90,14 @@ class LanguageModelExperiment:
         self.steps_per_epoch = self._windows.steps
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, by name."""
-        return {name: each.numpy() for name, each in self._decoder.named_weights().items()}
+        """The weights as they are now, or their averages, by name."""
+        with self.updater.averaged():
+            return {name: each.numpy() for name, each in self._decoder.named_weights().items()}
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights."""
+        """Sets the weights and their averages."""
         self._decoder.load(weights)
+        self.updater.restart_averages()
 
     @contextmanager
     def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq.dropout import dropout
 from seq2seq.layers import ExplicitLayer, sub_seed
 
 _forward_only: ContextVar[bool] = ContextVar("_forward_only", default=False)
@@ -68,17 +69,28 @@ class LSTM(ExplicitLayer):
     2015, sec. 2).
     """
 
-    def __init__(self, units: int, *, reverse: bool = False, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        *,
+        reverse: bool = False,
+        recurrent_dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         """
         Args:
             units: H, the size of the state.
             reverse: Read each sequence from its last position to its first.
+            recurrent_dropout: Share of the recurrent kernel's elements dropped in training, the
+                same at every position (Merity et al. 2018, sec. 2).
             seed: Of the initial weights.
             **kwargs: `name` and `dtype` (`"float32"` or `"mixed_bfloat16"`) of the Keras layer.
         """
         super().__init__(**kwargs)
         self.units = units
         self.reverse = reverse
+        self.recurrent_dropout = recurrent_dropout
         self.seed = seed
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -110,6 +122,7 @@ class LSTM(ExplicitLayer):
         inputs: tf.Tensor,
         state: LSTMState | None = None,
         lengths: tf.Tensor | None = None,
+        dropout_seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, LSTMState]:
         """The states over whole sequences.
 
@@ -120,11 +133,13 @@ class LSTM(ExplicitLayer):
             inputs: `[B, T, I]`.
             state: The state before the first position read; zero if left out.
             lengths: `[B]` int32, real positions of each sequence; T if left out.
+            dropout_seed: `[2]` int32 in training, else None.
 
         Returns:
             h at every position `[B, T, H]` (compute dtype), and the final state.
         """
-        sequence, state = self.sequence(tf.transpose(inputs, [1, 2, 0]), state, lengths)
+        inputs = tf.transpose(inputs, [1, 2, 0])
+        sequence, state = self.sequence(inputs, state, lengths, dropout_seed)
         return tf.transpose(sequence, [2, 0, 1]), state
 
     def sequence(
@@ -132,16 +147,19 @@ class LSTM(ExplicitLayer):
         inputs: tf.Tensor,
         state: LSTMState | None = None,
         lengths: tf.Tensor | None = None,
+        dropout_seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, LSTMState]:
         """`call` in the computation's own layout: `[T, I, B]` to `[T, H, B]`; states `[B, H]`."""
         time, rows = tf.shape(inputs)[0], tf.shape(inputs)[2]
         state = self.zero_state(rows) if state is None else state
         lengths = tf.fill([rows], time) if lengths is None else lengths
+        recurrent_kernel = tf.convert_to_tensor(self.recurrent_kernel)
+        recurrent_kernel = dropout(recurrent_kernel, self.recurrent_dropout, dropout_seed)
         if tf.config.get_visible_devices("GPU"):
-            return self._sequence_by_keras(inputs, state, lengths, cudnn=True)
+            return self._sequence_by_keras(inputs, recurrent_kernel, state, lengths, cudnn=True)
         hidden, h, c = _sequence(
             tf.cast(inputs, self.compute_dtype),
-            tf.concat([self.kernel, self.recurrent_kernel], 0),
+            tf.concat([self.kernel, recurrent_kernel], 0),
             tf.convert_to_tensor(self.bias),
             tf.cast(tf.transpose(state.h), self.compute_dtype),
             tf.transpose(state.c),
@@ -151,7 +169,13 @@ class LSTM(ExplicitLayer):
         return hidden, LSTMState(tf.transpose(h), tf.transpose(c))
 
     def _sequence_by_keras(
-        self, inputs: tf.Tensor, state: LSTMState, lengths: tf.Tensor, *, cudnn: bool
+        self,
+        inputs: tf.Tensor,
+        recurrent_kernel: tf.Tensor,
+        state: LSTMState,
+        lengths: tf.Tensor,
+        *,
+        cudnn: bool,
     ) -> tuple[tf.Tensor, LSTMState]:
         """`sequence` by Keras's LSTM with these weights: on a GPU it is one cuDNN kernel."""
         dtype = self.compute_dtype
@@ -159,7 +183,7 @@ class LSTM(ExplicitLayer):
         inputs = tf.transpose(tf.cast(inputs, dtype), [2, 0, 1])  # [B, T, I]
         if self.reverse:  # each sequence within its own length, so that padding stays on the right
             inputs = tf.reverse_sequence(inputs, lengths, seq_axis=1)
-        weights = (self.kernel, self.recurrent_kernel, self.bias)
+        weights = (self.kernel, recurrent_kernel, self.bias)
         (sequence, h, c), _ = layer.stateless_call(
             [tf.convert_to_tensor(weight) for weight in weights],
             layer.non_trainable_variables,

@@ -15,7 +15,7 @@ from seq2seq.decoder import (
     real_tokens,
     shift_right,
 )
-from seq2seq.dropout import dropout, fold_in
+from seq2seq.dropout import DropoutRates
 from seq2seq.encoder import Encoder
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.loss import Loss, cross_entropy
@@ -103,11 +103,13 @@ class TranslationModel(ExplicitLayer):
         self.source_vocabulary = source_vocabulary
         self.seed = seed
         policy = self.dtype_policy
+        dropout = _dropout(config, embedding=config.dropout)
         self.encoder = Encoder(
             layers=config.encoder_layers,
             units=config.encoder_units,
             bidirectional=config.bidirectional,
-            dropout=config.dropout,
+            residual=config.residual,
+            dropout=dropout,
             seed=sub_seed(seed, "encoder"),
             name="encoder",
             dtype=policy,
@@ -127,9 +129,12 @@ class TranslationModel(ExplicitLayer):
             layers=config.decoder_layers,
             embedding_size=config.embedding_size,
             attention=config.attention,
+            attention_layer=config.attention_layer,
+            attention_heads=config.attention_heads,
             memory_size=self.encoder.width,
+            residual=config.residual,
             tied_output=config.tied_embeddings != "none",
-            dropout=config.dropout,
+            dropout=dropout,
             seed=sub_seed(seed, "decoder"),
             name="decoder",
             dtype=policy,
@@ -162,8 +167,9 @@ class TranslationModel(ExplicitLayer):
             source_lengths: `[B]` int32, at least 1.
             dropout_seed: `[2]` int32 in training, else None.
         """
+        if self.config.reverse_source:
+            source = tf.reverse_sequence(source, source_lengths, seq_axis=1)
         embedded = embed(source, self.embedding, self.compute_dtype)  # [B, S, E]
-        embedded = dropout(embedded, self.config.dropout, fold_in(dropout_seed, "source_embedding"))
         encoded = self.encoder(embedded, source_lengths, dropout_seed)
         return self.bridge(encoded.states), self.decoder.memory(encoded.outputs, source_lengths)
 
@@ -271,12 +277,22 @@ def build_language_model(
         units=config.units,
         layers=config.layers,
         embedding_size=config.embedding_size,
+        residual=config.residual,
         tied_output=config.tied_embeddings,
-        dropout=config.dropout,
-        embedding_dropout=config.embedding_dropout,
+        dropout=_dropout(config, embedding=config.embedding_dropout),
         seed=sub_seed(seed, "decoder"),
         name="decoder",
         dtype="float32" if precision == "float32" else "mixed_bfloat16",
     )
     decoder.build()
     return decoder
+
+
+def _dropout(config: ModelConfig | TextModelConfig, *, embedding: float) -> DropoutRates:
+    return DropoutRates(
+        layers=config.dropout,
+        embedding=embedding,
+        words=config.word_dropout,
+        recurrent=config.recurrent_dropout,
+        variational=config.variational_dropout,
+    )

@@ -117,6 +117,27 @@ class Tokenizer:
         ids: list[list[int]] = self._encoded([one_line(text) for text in texts])
         return ids
 
+    def unigram_log_probs(self) -> dict[str, tuple[int, float]]:
+        """Id and log-probability of every piece of text by its characters, of a unigram model.
+
+        Raises:
+            UsageError: It is a model of another kind.
+        """
+        processor = self._processor
+        try:
+            processor.nbest_encode_as_ids("a", 1)  # which other models cannot
+        except RuntimeError as err:
+            raise UsageError(
+                "training.subword_sampling: needs a tokenizer of type 'unigram'; set it to 0, or "
+                "name or train such a tokenizer"
+            ) from err
+        special = (processor.is_control, processor.is_unknown, processor.is_byte)
+        return {
+            processor.id_to_piece(i): (i, processor.get_score(i))
+            for i in range(self.vocabulary_size)
+            if not any(is_special(i) for is_special in (*special, processor.is_unused))
+        }
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, always one line; padding, begin and end are passed over."""
         text: str = self._processor.decode([int(i) for i in ids])

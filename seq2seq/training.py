@@ -401,7 +401,8 @@ class _Run:
             self._standing = replace(self._standing, best=dict(trained))
             return
         try:
-            validated = self._experiment.validate()
+            with self._experiment.updater.averaged():
+                validated = self._experiment.validate()
         except FloatingPointError as err:
             raise self._diverged(str(err)) from err
         if not math.isfinite(validated.scores["loss"]):

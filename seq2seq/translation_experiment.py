@@ -16,6 +16,7 @@ from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
 from seq2seq.runtime import resolve_precision
+from seq2seq.subword_sampling import SubwordSampler
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.updates import Updater
 from seq2seq.validation import Validator
@@ -100,14 +101,24 @@ class TranslationExperiment:
             seed=config.seed,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
+        self._sampler = None
+        if config.training.subword_sampling:
+            self._sampler = SubwordSampler(
+                self._tokenizers,
+                config.data,
+                alpha=config.training.subword_sampling,
+                seed=config.seed,
+            )
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, by name."""
-        return {name: each.numpy() for name, each in self._model.named_weights().items()}
+        """The weights as they are now, or their averages, by name."""
+        with self.updater.averaged():
+            return {name: each.numpy() for name, each in self._model.named_weights().items()}
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights."""
+        """Sets the weights and their averages."""
         self._model.load(weights)
+        self.updater.restart_averages()
 
     @contextmanager
     def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:
@@ -118,6 +129,7 @@ class TranslationExperiment:
             numbers,
             source_pad_id=self._tokenizers.source.pad_id,
             target_pad_id=self._tokenizers.target.pad_id,
+            change=self._sampler,
         ) as made:
             yield (
                 Numbered(each.epoch, each.batch, partial(self._corpus.location, each.batch.rows))

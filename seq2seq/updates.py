@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -46,6 +47,10 @@ class Updater:
     batches they came in and whichever process computed them, scaled down to the global norm
     `gradient_norm` where it is larger (Pascanu et al. 2013). An update whose gradient is not finite
     is not made.
+
+    With an `ema_decay`, moving averages of the weights are kept beside them (Polyak & Juditsky
+    1992); the decay is min(ema_decay, (1 + n) / (10 + n)) after n updates, so that the initial
+    weights are soon forgotten.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class Updater:
             name="optimizer",  # in the names of its variables; Keras would number them
         )
         self._optimizer.build(self._weights)
+        averaged = self._weights if config.ema_decay else []
+        self._averages = [tf.Variable(weight.value, trainable=False) for weight in averaged]
         self._config = config
         self._seed = seed
         self._workers = workers or Workers(tf.distribute.get_strategy())
@@ -126,7 +133,33 @@ class Updater:
                 raise ModelError(f"optimizer state {path}: missing or of another shape")
             variable.assign(value)
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the weights are their moving averages, where such are kept.
+
+        These are the model that is validated and saved.
+        """
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def restart_averages(self) -> None:
+        """Makes the moving averages the weights as they are now."""
+        for average, weight in zip(self._averages, self._weights, strict=False):
+            average.assign(weight)
+
+    def _exchange(self) -> None:
+        for average, weight in zip(self._averages, self._weights, strict=False):
+            trained = tf.identity(weight.value)
+            weight.assign(average)
+            average.assign(trained)
+
     def _state(self) -> Iterator[tuple[str, Any]]:
+        if self._averages:  # weights are saved as averages, so here they are as they were trained
+            for name, weight in self._objective.named_weights().items():
+                yield f"trained/{name}", weight
         for variable in self._optimizer.variables:
             yield variable.path, variable
         for name, carried in self._objective.carried().items():
@@ -203,6 +236,10 @@ class Updater:
 
     def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor) -> None:
         self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
+        updates = tf.cast(self._optimizer.iterations, tf.float32)
+        decay = tf.minimum(self._config.ema_decay, (1.0 + updates) / (10.0 + updates))
+        for average, weight in zip(self._averages, self._weights, strict=False):
+            average.assign_add((1.0 - decay) * (weight - average))
 
 
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}

@@ -34,6 +34,18 @@ class EncoderOutput(NamedTuple):
     states: list[CellState]
 
 
+class Architecture(NamedTuple):
+    """What the shapes and names of weights do not tell."""
+
+    attends_first: bool = False
+    heads: int = 1
+    residual: bool = False
+    reverse_source: bool = False
+
+
+PLAIN = Architecture()
+
+
 class Loss(NamedTuple):
     """Sums over all rows."""
 
@@ -94,18 +106,22 @@ def encoder_stack(
     inputs: np.ndarray,
     lengths: Sequence[int] | np.ndarray,
     layers: Sequence[Sequence[LSTMWeights]],
+    *,
+    residual: bool = False,
 ) -> EncoderOutput:
     """A stack of layers; a layer is one direction (forward) or two (forward, backward).
 
-    Two directions are put side by side: outputs at every position, and final states.
+    Two directions are put side by side: outputs at every position, and final states. `residual`
+    adds what a layer but the first reads to its outputs.
     """
     states = []
-    for directions in layers:
+    for depth, directions in enumerate(layers):
         runs = [
             lstm_sequence(inputs, weights, lengths=lengths, reverse=index == 1)
             for index, weights in enumerate(directions)
         ]
-        inputs = np.concatenate([outputs for outputs, _ in runs], axis=-1)
+        outputs = np.concatenate([outputs for outputs, _ in runs], axis=-1)
+        inputs = outputs + inputs if residual and depth > 0 else outputs
         h = np.concatenate([final.h for _, final in runs], axis=-1)
         c = np.concatenate([final.c for _, final in runs], axis=-1)
         states.append(CellState(h, c))
@@ -131,23 +147,48 @@ def attention(
     lengths: Sequence[int] | np.ndarray,
     weights: Weights,
 ) -> np.ndarray:
-    """Attentional vectors `[B, T, F]`: tanh([h; context] W + b) for queries `[B, T, H]`.
+    """Attentional vectors `[B, T, F]` of queries `[B, T, H]`, by one head.
 
     Args:
         weights: `score_kernel` `[D, H]`, `combine_kernel` `[H + D, F]`, `combine_bias` `[F]`.
     """
-    batch, time, _ = queries.shape
-    vectors = np.zeros((batch, time, len(weights["combine_bias"])))
-    for row in range(batch):
-        for position in range(time):
-            query = queries[row, position]
-            alignment = attention_weights(query, values[row], lengths[row], weights["score_kernel"])
-            context = alignment @ values[row]  # [D]
-            joined = np.concatenate([query, context])
-            vectors[row, position] = np.tanh(
-                joined @ weights["combine_kernel"] + weights["combine_bias"]
+    found = contexts(queries, values, lengths, weights["score_kernel"])
+    return attentional_vectors(queries, found, weights)
+
+
+def contexts(
+    queries: np.ndarray,
+    values: np.ndarray,
+    lengths: Sequence[int] | np.ndarray,
+    score_kernel: np.ndarray,
+    heads: int = 1,
+) -> np.ndarray:
+    """What attention finds for queries `[B, T, H]` in values `[B, S, D]`: `[B, T, D]`.
+
+    Of `heads`, each has an equal part of the columns of queries, values and score kernel; scores
+    of more than one are divided by the square root of its part of H.
+    """
+    found = np.zeros((*queries.shape[:2], values.shape[-1]))
+    width, value_width = queries.shape[-1] // heads, values.shape[-1] // heads
+    scale = 1.0 if heads == 1 else 1.0 / np.sqrt(width)
+    for row, position in np.ndindex(*queries.shape[:2]):
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            value_part = slice(head * value_width, (head + 1) * value_width)
+            alignment = attention_weights(
+                scale * queries[row, position, part],
+                values[row],
+                lengths[row],
+                score_kernel[:, part],
             )
-    return vectors
+            found[row, position, value_part] = alignment @ values[row, :, value_part]
+    return found
+
+
+def attentional_vectors(queries: np.ndarray, found: np.ndarray, weights: Weights) -> np.ndarray:
+    """tanh([h; context] W + b)."""
+    joined = np.concatenate([queries, found], axis=-1)
+    return np.tanh(joined @ weights["combine_kernel"] + weights["combine_bias"])
 
 
 def bridged_states(
@@ -177,6 +218,7 @@ def decoder_logits(
     memory: EncoderOutput | None,
     lengths: Sequence[int] | np.ndarray,
     weights: Weights,
+    architecture: Architecture = PLAIN,
 ) -> np.ndarray:
     """Teacher-forced logits `[B, T, V]`.
 
@@ -186,10 +228,17 @@ def decoder_logits(
             `output_bias`; `attention/..` or, where widths differ, `feature_kernel`.
     """
     values = embedded(ids, weights["embedding"])  # [B, T, E]
+    found = None
     for layer, state in enumerate(states):
-        values, _ = lstm_sequence(values, lstm_weights(weights, f"layer_{layer}"), state=state)
-    if memory is not None:
-        values = attention(values, memory.outputs, lengths, under(weights, "attention"))
+        read = values if found is None else np.concatenate([values, found], axis=-1)
+        hidden, _ = lstm_sequence(read, lstm_weights(weights, f"layer_{layer}"), state=state)
+        values = hidden + values if architecture.residual and layer > 0 else hidden
+        attends = layer == 0 if architecture.attends_first else layer == len(states) - 1
+        if memory is not None and attends:
+            kernel = weights["attention/score_kernel"]
+            found = contexts(values, memory.outputs, lengths, kernel, architecture.heads)
+    if found is not None:
+        values = attentional_vectors(values, found, under(weights, "attention"))
     elif "feature_kernel" in weights:
         values = values @ weights["feature_kernel"]
     output_kernel = weights.get("output_kernel", weights["embedding"])
@@ -206,6 +255,7 @@ def translation_logits(
     source: np.ndarray,
     source_lengths: Sequence[int] | np.ndarray,
     target_input: np.ndarray,
+    architecture: Architecture = PLAIN,
 ) -> np.ndarray:
     """Logits `[B, T, V]` of a whole encoder-decoder, whose shape is read off its weights' names.
 
@@ -225,10 +275,19 @@ def translation_logits(
         ]
         for layer in range(_layer_count(encoder))
     ]
-    encoded = encoder_stack(embedded(source, encoder["embedding"]), source_lengths, layers)
+    if architecture.reverse_source:
+        source = source.copy()
+        for row, length in enumerate(source_lengths):
+            source[row, :length] = source[row, :length][::-1]
+    encoded = encoder_stack(
+        embedded(source, encoder["embedding"]),
+        source_lengths,
+        layers,
+        residual=architecture.residual,
+    )
     states = bridged_states(encoded.states, _layer_count(decoder), under(weights, "bridge"))
     memory = encoded if any(name.startswith("attention/") for name in decoder) else None
-    return decoder_logits(target_input, states, memory, source_lengths, decoder)
+    return decoder_logits(target_input, states, memory, source_lengths, decoder, architecture)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float) -> Loss:

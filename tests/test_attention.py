@@ -1,6 +1,7 @@
 """Luong attention against the NumPy float64 oracle, finite differences and numbers by hand."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import oracles
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.attention import LuongAttention, Memory, coverage_score
+from seq2seq.errors import UsageError
 
 B, T, S, H, D, F = 3, 4, 5, 4, 6, 3
 LENGTHS = (5, 1, 3)
@@ -31,7 +33,7 @@ def random_arrays() -> dict[str, np.ndarray]:
     }
 
 
-def loaded_layer(arrays: Mapping[str, np.ndarray], **options: str) -> LuongAttention:
+def loaded_layer(arrays: Mapping[str, np.ndarray], **options: Any) -> LuongAttention:
     layer = LuongAttention(units=H, memory_size=D, features=F, **options)
     layer.build()
     for name in WEIGHTS:
@@ -114,6 +116,38 @@ def test_weights_and_context_worked_by_hand() -> None:
     np.testing.assert_allclose(context, [[[0.75, 0.5]]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_each_head_attends_with_its_part_of_the_features(heads: int) -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays, heads=heads)
+    memory = layer.memory(tensor(arrays["values"]), tf.constant(LENGTHS))
+    weights, context = layer.weights_and_context(tensor(arrays["queries"]), memory)
+    expected = oracles.contexts(
+        arrays["queries"], arrays["values"], LENGTHS, arrays["score_kernel"], heads
+    )
+    np.testing.assert_allclose(context, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tf.reduce_sum(weights, -1), np.ones([B, T]), rtol=1e-6)
+
+
+def test_the_weights_of_two_heads_worked_by_hand() -> None:
+    # Memory (1, 0) and (0, 1), W_a = diag(log 3, log 7), query (1, 1): the first head scores its
+    # keys log 3 and 0, the second 0 and log 7; both divided by sqrt(1). Weights (3/4, 1/4) and
+    # (1/8, 7/8), their mean (7/16, 9/16); each head's context is its own column: (3/4, 7/8).
+    layer = LuongAttention(units=2, memory_size=2, features=1, heads=2)
+    layer.build()
+    layer.score_kernel.assign(np.diag([np.log(3.0), np.log(7.0)]))
+    memory = layer.memory(tf.constant([[[1.0, 0.0], [0.0, 1.0]]]), tf.constant([2]))
+    weights, context = layer.weights_and_context(tf.ones([1, 1, 2]), memory)
+    np.testing.assert_allclose(weights, [[[7 / 16, 9 / 16]]], rtol=1e-6)
+    np.testing.assert_allclose(context, [[[3 / 4, 7 / 8]]], rtol=1e-6)
+
+
+def test_heads_that_do_not_divide_the_features_are_refused() -> None:
+    message = r"^heads: got 4, expected a divisor of units \(4\) and of memory_size \(6\)$"
+    with pytest.raises(UsageError, match=message):
+        LuongAttention(units=H, memory_size=D, features=F, heads=4)
+
+
 def test_padding_of_the_memory_has_no_influence_and_no_gradient() -> None:
     arrays = random_arrays()
     layer = loaded_layer(arrays)
@@ -169,9 +203,11 @@ def test_a_step_is_a_position_of_a_sequence() -> None:
     queries = tensor(arrays["queries"])
     weights, context = layer.weights_and_context(queries, memory)
     expected = layer.combine(queries, context)
-    step = layer.stepper()
+    combine = layer.combiner()
     for position in range(T):
-        step_weights, features = step(queries[:, position], memory)
+        query = queries[:, position]
+        step_weights, step_context = layer.weights_and_contexts_of_rows(query, memory)
+        features = combine(query, step_context)
         np.testing.assert_allclose(step_weights, weights[:, position], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(features, expected[:, position], rtol=1e-5, atol=1e-6)
 

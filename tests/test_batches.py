@@ -22,6 +22,7 @@ from seq2seq.batches import (
     ReadAhead,
     batches_from,
     make_batch,
+    padded_length,
 )
 from seq2seq.errors import DataError, UsageError
 
@@ -382,6 +383,26 @@ def test_batches_of_some_numbers_are_those_and_no_others():
     steps = plan.steps_per_epoch
     with batches_from(corpus, plan, [1, 4 * steps, 4 * steps + 2], **PAD_IDS) as batches:
         assert [(each.epoch, each.step) for each in batches] == [(0, 1), (4, 0), (4, 2)]
+
+
+def test_a_change_is_made_to_each_batch_before_it_is_delivered():
+    lengths = sentence_lengths(60, seed=5)
+    corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=200)
+    threads = set()
+
+    def moved(numbered):
+        threads.add(threading.current_thread().name)
+        return numbered._replace(step=-numbered.step)
+
+    with batches_from(corpus, plan, range(1, 4), change=moved, **PAD_IDS) as batches:
+        assert [each.step for each in batches] == [-1, -2, -3]
+    assert threads == {"read-ahead"}
+
+
+def test_the_padded_length_is_that_of_the_plan():
+    for length in (1, 4, 5, 29, 63, 200):
+        plan = plan_of([(length, 1)], batch_tokens=1000)
+        assert plan.shape(0, 0).source_length == padded_length(length)
 
 
 def test_a_wrong_read_ahead_is_an_error_before_any_thread_runs():

@@ -143,6 +143,19 @@ def test_missing_files_are_all_named(load):
             '[model]\nbridge = "copy"\nencoder_units = 8\ndecoder_units = 8',
             "model.bridge: got 'copy', but the encoder's state is 16 wide and decoder_units is 8",
         ),
+        (
+            "[model]\nreverse_source = true",
+            "model.reverse_source: got true, which is for models without attention",
+        ),
+        (
+            "[model]\nattention_heads = 4\nencoder_units = 3",
+            "model.attention_heads: got 4, expected a divisor of decoder_units (512) and of the "
+            "encoder's width (6)",
+        ),
+        (
+            '[training]\nsubword_sampling = 0.1\n[tokenizer]\ntype = "char"',
+            "training.subword_sampling: got 0.1, which needs tokenizer.type = 'unigram'",
+        ),
     ],
 )
 def test_keys_in_conflict_are_named(load, text, fault):
@@ -157,6 +170,10 @@ def test_keys_in_conflict_are_named(load, text, fault):
         '[model]\nbridge = "copy"\nencoder_units = 4\ndecoder_units = 8',
         '[model]\nbridge = "copy"\nencoder_units = 8\ndecoder_units = 8\nbidirectional = false',
         '[tokenizer]\nsource_model = "s.model"\ntarget_model = "t.model"',
+        '[model]\nattention = "none"\nreverse_source = true',
+        "[model]\nattention_heads = 8\nencoder_units = 4\ndecoder_units = 16",
+        '[model]\nattention_layer = "first"\ndecoder_layers = 1',
+        '[training]\nsubword_sampling = 0.1\n[tokenizer]\ntype = "bpe"\nsource_model = "s.model"',
     ],
 )
 def test_keys_that_only_look_like_a_conflict_are_accepted(load, text):

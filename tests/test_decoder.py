@@ -8,20 +8,24 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.decoder import Decoder, shift_right
+from seq2seq.dropout import DropoutRates
 from seq2seq.errors import UsageError
 from seq2seq.lstm import LSTMState
 
 B, T, S, V, E, H, D = 3, 4, 5, 7, 3, 5, 6
 MEMORY_LENGTHS = (5, 1, 3)
 TARGET_LENGTHS = (2, 4, 1)
+WIDE: dict[str, Any] = {"attention": "luong", "attention_layer": "first", "residual": True}
 KINDS = pytest.mark.parametrize(
-    ("attention", "tied_output", "layers"),
+    "kind",
     [
-        ("none", False, 1),
-        ("none", True, 2),
-        ("luong", False, 2),
-        ("luong", True, 1),
+        {"attention": "none", "layers": 1},
+        {"attention": "none", "layers": 2, "tied_output": True},
+        {"attention": "luong", "layers": 2},
+        {"attention": "luong", "layers": 1, "tied_output": True},
+        {"layers": 3, **WIDE},
     ],
+    ids=["plain", "plain-tied", "attention", "attention-tied", "first-layer-residual"],
 )
 
 
@@ -30,8 +34,7 @@ def random_decoder(
     attention: Any = "luong",
     tied_output: bool = False,
     layers: int = 2,
-    dropout: float = 0.0,
-    dtype: str = "float32",
+    **options: Any,
 ) -> Decoder:
     """A decoder with random weights, biases too."""
     decoder = Decoder(
@@ -42,8 +45,7 @@ def random_decoder(
         attention=attention,
         memory_size=D,
         tied_output=tied_output,
-        dropout=dropout,
-        dtype=dtype,
+        **options,
     )
     decoder.build()
     random = np.random.default_rng(3)
@@ -88,34 +90,34 @@ def memory_of(decoder: Decoder) -> Any:
     return decoder.memory(tf.constant(random_values(), tf.float32), tf.constant(MEMORY_LENGTHS))
 
 
-def oracle_logits(decoder: Decoder, layers: int) -> np.ndarray:
+def oracle_logits(decoder: Decoder) -> np.ndarray:
     states = [
         oracles.CellState(state.h.numpy().astype(np.float64), state.c.numpy().astype(np.float64))
-        for state in random_state(layers)
+        for state in random_state(len(decoder.stack))
     ]
     memory = oracles.EncoderOutput(random_values(), []) if decoder.attention else None
+    architecture = oracles.Architecture(
+        attends_first=decoder.attended_layer == 0, residual=decoder.residual
+    )
+    weights = oracle_weights(decoder)
     return oracles.decoder_logits(
-        random_ids().numpy(), states, memory, MEMORY_LENGTHS, oracle_weights(decoder)
+        random_ids().numpy(), states, memory, MEMORY_LENGTHS, weights, architecture
     )
 
 
 @KINDS
-def test_logits_equal_the_oracle(attention: str, tied_output: bool, layers: int) -> None:
-    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
-    logits, _ = decoder(random_ids(), random_state(layers), memory_of(decoder))
+def test_logits_equal_the_oracle(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind)
+    logits, _ = decoder(random_ids(), random_state(len(decoder.stack)), memory_of(decoder))
     assert logits.shape == (B, T, V)
-    np.testing.assert_allclose(logits, oracle_logits(decoder, layers), rtol=1e-5, atol=3e-6)
+    np.testing.assert_allclose(logits, oracle_logits(decoder), rtol=1e-5, atol=3e-6)
 
 
 @KINDS
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_steps_one_by_one_equal_the_whole_sequence(
-    attention: str, tied_output: bool, layers: int, dtype: str
-) -> None:
-    decoder = random_decoder(
-        attention=attention, tied_output=tied_output, layers=layers, dtype=dtype
-    )
-    ids, state, memory = random_ids(), random_state(layers), memory_of(decoder)
+def test_steps_one_by_one_equal_the_whole_sequence(kind: dict[str, Any], dtype: str) -> None:
+    decoder = random_decoder(**kind, dtype=dtype)
+    ids, state, memory = random_ids(), random_state(len(decoder.stack)), memory_of(decoder)
     whole, final = decoder(ids, state, memory)
     tolerance = 1e-5 if dtype == "float32" else 3e-2
     for position in range(T):
@@ -133,12 +135,10 @@ def test_steps_one_by_one_equal_the_whole_sequence(
 
 
 @KINDS
-def test_state_and_memory_can_be_reordered_by_row(
-    attention: str, tied_output: bool, layers: int
-) -> None:
+def test_state_and_memory_can_be_reordered_by_row(kind: dict[str, Any]) -> None:
     """What beam search does: one gather on axis 0 of every leaf."""
-    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
-    ids, state, memory = random_ids()[:, 0], random_state(layers), memory_of(decoder)
+    decoder = random_decoder(**kind)
+    ids, state, memory = random_ids()[:, 0], random_state(len(decoder.stack)), memory_of(decoder)
     order = tf.constant([2, 0, 0, 1])
     logits, new_state = decoder.step(ids, state, memory)
     moved_ids, moved_state, moved_memory = tf.nest.map_structure(
@@ -153,14 +153,10 @@ def test_state_and_memory_can_be_reordered_by_row(
 
 
 @KINDS
-def test_step_keeps_the_structure_and_dtypes_of_its_state(
-    attention: str, tied_output: bool, layers: int
-) -> None:
+def test_step_keeps_the_structure_and_dtypes_of_its_state(kind: dict[str, Any]) -> None:
     """A compiled loop can carry it, from the zero state on, in either precision."""
     for dtype in ("float32", "mixed_bfloat16"):
-        decoder = random_decoder(
-            attention=attention, tied_output=tied_output, layers=layers, dtype=dtype
-        )
+        decoder = random_decoder(**kind, dtype=dtype)
         state = decoder.zero_state(B)
         _, after = decoder.step(random_ids()[:, 0], state, memory_of(decoder))
         tf.nest.assert_same_structure(state, after)
@@ -169,9 +165,9 @@ def test_step_keeps_the_structure_and_dtypes_of_its_state(
 
 
 @KINDS
-def test_logits_do_not_depend_on_later_ids(attention: str, tied_output: bool, layers: int) -> None:
-    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
-    ids, state, memory = random_ids().numpy(), random_state(layers), memory_of(decoder)
+def test_logits_do_not_depend_on_later_ids(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind)
+    ids, state, memory = random_ids().numpy(), random_state(len(decoder.stack)), memory_of(decoder)
     changed = ids.copy()
     changed[:, 2:] = (ids[:, 2:] + 1) % V
     before, _ = decoder(tf.constant(ids), state, memory)
@@ -181,11 +177,9 @@ def test_logits_do_not_depend_on_later_ids(attention: str, tied_output: bool, la
 
 
 @KINDS
-def test_projected_token_features_are_the_logits_of_real_positions(
-    attention: str, tied_output: bool, layers: int
-) -> None:
-    decoder = random_decoder(attention=attention, tied_output=tied_output, layers=layers)
-    ids, state, memory = random_ids(), random_state(layers), memory_of(decoder)
+def test_projected_token_features_are_the_logits_of_real_positions(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind)
+    ids, state, memory = random_ids(), random_state(len(decoder.stack)), memory_of(decoder)
     logits, _ = decoder(ids, state, memory)
     features, _ = decoder.token_features(ids, state, memory, tf.constant(TARGET_LENGTHS))
     expected = np.concatenate(
@@ -230,15 +224,13 @@ def test_dropout_needs_a_seed_and_is_a_function_of_it() -> None:
 
 
 @KINDS
-def test_dropout_thins_features_and_what_the_layers_read(
-    attention: str, tied_output: bool, layers: int
-) -> None:
-    decoder = random_decoder(
-        attention=attention, tied_output=tied_output, layers=layers, dropout=0.5
-    )
+def test_dropout_thins_features_and_what_the_layers_read(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind, dropout=0.5)
     rows = 60
     ids = tf.tile(random_ids()[:1], [rows, 1])
-    state = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), random_state(layers))
+    state = tf.nest.map_structure(
+        lambda leaf: tf.repeat(leaf[:1], rows, 0), random_state(len(decoder.stack))
+    )
     memory = tf.nest.map_structure(lambda leaf: tf.repeat(leaf[:1], rows, 0), memory_of(decoder))
     lengths = tf.fill([rows], T)
     plain = decoder.token_features(ids, state, memory, lengths)[0].numpy()
@@ -252,13 +244,11 @@ def test_dropout_thins_features_and_what_the_layers_read(
 
 
 @KINDS
-def test_bfloat16_is_near_float32(attention: str, tied_output: bool, layers: int) -> None:
-    decoder = random_decoder(
-        attention=attention, tied_output=tied_output, layers=layers, dtype="mixed_bfloat16"
-    )
-    logits, _ = decoder(random_ids(), random_state(layers), memory_of(decoder))
+def test_bfloat16_is_near_float32(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind, dtype="mixed_bfloat16")
+    logits, _ = decoder(random_ids(), random_state(len(decoder.stack)), memory_of(decoder))
     assert logits.dtype == tf.float32
-    assert oracles.relative_error(logits, oracle_logits(decoder, layers)) < 2e-2
+    assert oracles.relative_error(logits, oracle_logits(decoder)) < 2e-2
 
 
 def test_an_attention_there_is_none_of_is_refused() -> None:
@@ -352,18 +342,21 @@ def test_an_output_tied_to_no_embedding_is_refused() -> None:
         Decoder(V, units=H, embedding_size=0, tied_output=True)
 
 
-def test_embeddings_may_have_a_dropout_of_their_own() -> None:
-    decoder = Decoder(V, units=H, embedding_size=E, embedding_dropout=0.5, seed=1)
-    without = Decoder(V, units=H, embedding_size=E, seed=1)
-    ids, state, seed = random_ids(), decoder.zero_state(B), tf.constant([1, 2])
-    features, _ = decoder.token_features(ids, state, dropout_seed=seed)
-    plain, _ = without.token_features(ids, state, dropout_seed=seed)
-    assert (features.numpy() != 0).mean() > 0.8  # features themselves are not thinned ..
-    assert np.abs(features - plain).max() > 1e-3  # .. but were made of thinned embeddings
-    only = Decoder(V, units=H, embedding_size=E, dropout=0.5, embedding_dropout=0.0, seed=1)
-    thinned, _ = only.token_features(ids, state, dropout_seed=seed)
-    kept = thinned.numpy() != 0
-    np.testing.assert_allclose(thinned.numpy()[kept], 2 * plain.numpy()[kept], rtol=1e-5)
+def test_a_number_is_the_rate_of_embeddings_and_layers() -> None:
+    of_number = random_decoder(dropout=0.5)
+    of_rates = random_decoder(dropout=DropoutRates(layers=0.5, embedding=0.5))
+    assert of_number.dropout == of_rates.dropout
+
+
+@pytest.mark.parametrize("rate", ["embedding", "words", "recurrent"])
+def test_each_rate_thins_what_it_is_named_after(rate: str) -> None:
+    ids, state, seed = random_ids(), random_state(1), tf.constant([1, 2])
+    decoder = random_decoder(attention="none", layers=1, dropout=DropoutRates(**{rate: 0.5}))
+    thinned, _ = decoder.token_features(ids, state, dropout_seed=seed)
+    plain, _ = random_decoder(attention="none", layers=1).token_features(ids, state)
+    np.testing.assert_array_equal(decoder.token_features(ids, state)[0], plain)
+    assert (thinned.numpy() != 0).mean() > 0.8  # features themselves are not thinned ..
+    assert np.abs(thinned - plain).max() > 1e-3  # .. but what they were made of
 
 
 def test_token_features_of_whole_sequences_lead_on_to_the_next() -> None:

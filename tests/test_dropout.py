@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.dropout import dropout, fold_in
+from seq2seq.dropout import NO_DROPOUT, DropoutRates, dropout, fold_in
 
 SEED = tf.constant([1, 2], tf.int32)
 
@@ -80,3 +80,55 @@ def test_shape_and_dtype_are_kept(shape: list[int]) -> None:
         dropped = dropout(tf.ones(shape, dtype), 0.5, SEED)
         assert dropped.shape == shape
         assert dropped.dtype == dtype
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_elements_along_an_axis_may_share_their_fate(axis: int) -> None:
+    dropped = dropout(tf.ones([20, 21, 22]), 0.5, SEED, same_along=axis).numpy()
+    np.testing.assert_array_equal(dropped, np.repeat(dropped.take([0], axis), 20 + axis, axis))
+    # Of at least 420 places about half are kept; four standard deviations are 0.1.
+    assert 0.4 < (dropped.take(0, axis) != 0).mean() < 0.6
+    np.testing.assert_array_equal(dropped[dropped != 0], 2.0)
+
+
+def test_variational_masks_are_the_same_at_every_position_of_a_sequence() -> None:
+    positions, features, rows = 5, 30, 12
+    ones = tf.ones([positions, features, rows])
+    same = DropoutRates(layers=0.5, embedding=0.25, variational=True)
+    other = DropoutRates(layers=0.5, embedding=0.25)
+    for thin in (same.of_embedded, same.of_layer):
+        kept = thin(ones, SEED).numpy() != 0
+        assert (kept == kept[:1]).all()
+        assert (kept[0, :, :1] != kept[0]).any()  # but not of every sequence
+    for thin in (other.of_embedded, other.of_layer):
+        kept = thin(ones, SEED).numpy() != 0
+        assert (kept != kept[:1]).any()
+    lengths = tf.constant([3, 0, 2])
+    kept = same.of_features(tf.ones([5, 40]), lengths, SEED).numpy() != 0
+    assert (kept[0] == kept[1]).all()
+    assert (kept[0] == kept[2]).all()
+    assert (kept[3] == kept[4]).all()
+    assert (kept[2] != kept[3]).any()
+    kept = other.of_features(tf.ones([5, 40]), lengths, SEED).numpy() != 0
+    assert (kept[0] != kept[1]).any()
+
+
+def test_a_word_is_dropped_with_all_its_elements() -> None:
+    thinned = DropoutRates(words=0.5).of_embedded(tf.ones([20, 7, 30]), SEED).numpy()
+    whole, gone = (thinned == 2).all(axis=1), (thinned == 0).all(axis=1)  # [T, B]
+    assert (whole | gone).all()
+    assert 0.4 < gone.mean() < 0.6
+    both = DropoutRates(embedding=0.5, words=0.5).of_embedded(tf.ones([20, 70, 30]), SEED).numpy()
+    assert 0.7 < (both == 0).mean() < 0.8  # independent: 1 - 1/2 * 1/2
+
+
+def test_nothing_is_thinned_without_rates_or_outside_training() -> None:
+    ones = tf.ones([4, 3, 2])
+    rates = DropoutRates(0.5, 0.5, 0.5, 0.5, variational=True)
+    for rate, seed in ((NO_DROPOUT, SEED), (rates, None)):
+        for thinned in (
+            rate.of_embedded(ones, seed),
+            rate.of_layer(ones, seed),
+            rate.of_features(ones[0], tf.constant([2, 1]), seed),
+        ):
+            np.testing.assert_array_equal(thinned, 1.0)

@@ -1,10 +1,13 @@
 """The encoder against the NumPy float64 oracle, and its independence of padding."""
 
+from typing import Any
+
 import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
 
+from seq2seq.dropout import DropoutRates
 from seq2seq.encoder import Encoded, Encoder
 from seq2seq.lstm import LSTM
 
@@ -20,11 +23,22 @@ def random_embedded() -> np.ndarray:
 
 
 def random_encoder(
-    *, layers: int, bidirectional: bool, dropout: float = 0.0, dtype: str = "float32"
+    *,
+    layers: int,
+    bidirectional: bool,
+    residual: bool = False,
+    between: float = 0.0,
+    dtype: str = "float32",
+    **rates: Any,
 ) -> Encoder:
     """An encoder with random weights, biases too."""
     encoder = Encoder(
-        layers=layers, units=U, bidirectional=bidirectional, dropout=dropout, dtype=dtype
+        layers=layers,
+        units=U,
+        bidirectional=bidirectional,
+        residual=residual,
+        dropout=DropoutRates(layers=between, **rates),
+        dtype=dtype,
     )
     encoder.build((None, None, E))
     random = np.random.default_rng(2)
@@ -46,7 +60,7 @@ def weights_of(layer: LSTM) -> oracles.LSTMWeights:
 
 def oracle(encoder: Encoder, embedded: np.ndarray) -> oracles.EncoderOutput:
     layers = [[weights_of(layer) for layer in directions] for directions in encoder.stack]
-    return oracles.encoder_stack(embedded, LENGTHS, layers)
+    return oracles.encoder_stack(embedded, LENGTHS, layers, residual=encoder.residual)
 
 
 def encode(encoder: Encoder, embedded: np.ndarray, seed: list[int] | None = None) -> Encoded:
@@ -58,8 +72,11 @@ def encode(encoder: Encoder, embedded: np.ndarray, seed: list[int] | None = None
 
 
 @SHAPES
-def test_outputs_and_states_equal_the_oracle(layers: int, bidirectional: bool) -> None:
-    encoder = random_encoder(layers=layers, bidirectional=bidirectional)
+@pytest.mark.parametrize("residual", [False, True])
+def test_outputs_and_states_equal_the_oracle(
+    layers: int, bidirectional: bool, residual: bool
+) -> None:
+    encoder = random_encoder(layers=layers, bidirectional=bidirectional, residual=residual)
     encoded, expected = encode(encoder, random_embedded()), oracle(encoder, random_embedded())
     assert len(encoded.states) == layers
     for state, expected_state in zip(encoded.states, expected.states, strict=True):
@@ -114,7 +131,7 @@ def test_backward_direction_reads_the_mirrored_sentence() -> None:
 
 
 def test_dropout_needs_a_seed_and_is_a_function_of_it() -> None:
-    encoder = random_encoder(layers=2, bidirectional=True, dropout=0.5)
+    encoder = random_encoder(layers=2, bidirectional=True, between=0.5)
     without = random_encoder(layers=2, bidirectional=True)
     embedded = random_embedded()
     first = encode(encoder, embedded, [1, 2])
@@ -126,6 +143,19 @@ def test_dropout_needs_a_seed_and_is_a_function_of_it() -> None:
         assert np.abs(first.outputs - other.outputs).max() > 1e-3
     # Dropout is between layers: the first layer's states do not feel it.
     np.testing.assert_array_equal(first.states[0].c, encode(encoder, embedded).states[0].c)
+
+
+@pytest.mark.parametrize("rate", ["embedding", "words", "recurrent"])
+def test_each_rate_thins_what_it_is_named_after(rate: str) -> None:
+    encoder = random_encoder(layers=1, bidirectional=True, **{rate: 0.5})
+    without = random_encoder(layers=1, bidirectional=True)
+    embedded = random_embedded()
+    plain = encode(without, embedded, [1, 2]).states[0].c
+    np.testing.assert_array_equal(encode(encoder, embedded).states[0].c, plain)
+    first = encode(encoder, embedded, [1, 2]).states[0].c
+    np.testing.assert_array_equal(first, encode(encoder, embedded, [1, 2]).states[0].c)
+    assert np.abs(first - plain).max() > 1e-3
+    assert np.abs(first - encode(encoder, embedded, [1, 3]).states[0].c).max() > 1e-3
 
 
 @SHAPES

@@ -8,6 +8,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
+from seq2seq.dropout import dropout
 from seq2seq.lstm import LSTM, LSTMState, forward_only
 
 B, T, I, H = 3, 4, 2, 5  # noqa: E741 (input width)
@@ -250,6 +251,7 @@ def _check_way_by_keras(lengths: tuple[int, ...] | None, reverse: bool, *, cudnn
             tape.watch([inputs, *weights, *state])
             sequence, final = layer._sequence_by_keras(
                 tf.transpose(inputs, [1, 2, 0]),
+                weights[1],
                 state,
                 tf.constant(lengths or (T, T, T)),
                 cudnn=cudnn,
@@ -391,3 +393,36 @@ def test_without_gradient_and_compiler_the_results_are_the_same(
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
     np.testing.assert_allclose(final.h, state.h, atol=1e-6)
     np.testing.assert_allclose(final.c, state.c, atol=1e-6)
+
+
+def test_recurrent_dropout_thins_the_recurrent_kernel_alike_at_every_position() -> None:
+    arrays = random_arrays()
+    layer, plain = LSTM(H, recurrent_dropout=0.5), LSTM(H)
+    for each in (layer, plain):
+        each.build((None, None, I))
+        for name in ("kernel", "recurrent_kernel", "bias"):
+            getattr(each, name).assign(arrays[name])
+    inputs, seed = tensor(arrays["inputs"]), tf.constant([1, 2])
+    whole, final = layer(inputs, dropout_seed=seed)
+    thinned = dropout(tensor(arrays["recurrent_kernel"]), 0.5, seed)
+    assert 0.2 < (thinned.numpy() == 0).mean() < 0.8
+    plain.recurrent_kernel.assign(thinned)
+    expected, expected_final = plain(inputs)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(final.c, expected_final.c)
+    plain.recurrent_kernel.assign(arrays["recurrent_kernel"])
+    np.testing.assert_array_equal(layer(inputs)[0], plain(inputs)[0])
+
+
+def test_no_gradient_reaches_a_recurrent_weight_that_is_dropped() -> None:
+    arrays = random_arrays()
+    layer = LSTM(H, recurrent_dropout=0.5)
+    layer.build((None, None, I))
+    seed = tf.constant([1, 2])
+    with tf.GradientTape() as tape:
+        outputs, _ = layer(tensor(arrays["inputs"]), dropout_seed=seed)
+        total = tf.reduce_sum(outputs)
+    gradient = tape.gradient(total, layer.recurrent_kernel.value).numpy()
+    dropped = dropout(tf.ones([H, 4 * H]), 0.5, seed).numpy() == 0
+    assert not gradient[dropped].any()
+    assert gradient[~dropped].all()

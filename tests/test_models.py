@@ -39,10 +39,21 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "deeper-decoder": {"encoder_layers": 2, "decoder_layers": 4},
     "deeper-decoder-copy": {"decoder_layers": 3, "decoder_units": 4, "bridge": "copy"},
     "one-direction": {"bidirectional": False, "encoder_units": 5, "encoder_layers": 2},
+    "first-layer-attends": {"attention_layer": "first", "decoder_layers": 3},
+    "two-heads": {"attention_heads": 2, "decoder_units": 4, "decoder_layers": 2},
+    "residual": {"residual": True, "encoder_layers": 3, "decoder_layers": 3},
+    "all-of-it": {
+        **{"residual": True, "encoder_layers": 2, "decoder_layers": 3, "decoder_units": 4},
+        **{"attention_layer": "first", "attention_heads": 2, "tied_embeddings": "all"},
+    },
+    "reversed-source": {"attention": "none", "reverse_source": True, "bidirectional": False},
 }
 EVERY_CONFIG = pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS.keys())
 # Between them: every kind of weight, copied and dense bridges, both attentions, every tying.
-PARTS = ("copy", "no-attention-tied", "tied-all", "deeper-decoder")
+PARTS = (
+    *("copy", "no-attention-tied", "tied-all", "deeper-decoder"),
+    *("all-of-it", "reversed-source"),
+)
 EVERY_PART = pytest.mark.parametrize("changes", [CONFIGS[name] for name in PARTS], ids=PARTS)
 BOTH_ATTENTIONS = pytest.mark.parametrize("attention", ["none", "luong"])
 
@@ -94,19 +105,35 @@ def oracle_weights(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return named
 
 
-def oracle_logits(weights: Mapping[str, np.ndarray], target_input: np.ndarray) -> np.ndarray:
-    return oracles.translation_logits(
-        oracle_weights(weights), random_ids(B, S), SOURCE_LENGTHS, target_input
+def architecture_of(changes: Mapping[str, Any]) -> oracles.Architecture:
+    config = ModelConfig(**{**BASE, **changes})
+    return oracles.Architecture(
+        attends_first=config.attention_layer == "first",
+        heads=config.attention_heads,
+        residual=config.residual,
+        reverse_source=config.reverse_source,
     )
 
 
-def oracle_loss(weights: Mapping[str, np.ndarray]) -> oracles.Loss:
+def oracle_logits(
+    weights: Mapping[str, np.ndarray], target_input: np.ndarray, changes: Mapping[str, Any]
+) -> np.ndarray:
+    return oracles.translation_logits(
+        oracle_weights(weights),
+        random_ids(B, S),
+        SOURCE_LENGTHS,
+        target_input,
+        architecture_of(changes),
+    )
+
+
+def oracle_loss(weights: Mapping[str, np.ndarray], changes: Mapping[str, Any]) -> oracles.Loss:
     """The loss of real tokens, the target shifted right by hand."""
     target = random_ids(B, T, seed=9)
     target_input = np.concatenate([np.full((B, 1), BOS, np.int32), target[:, :-1]], axis=1)
     real = np.arange(T) < np.array(TARGET_LENGTHS)[:, None]
     return oracles.cross_entropy(
-        oracle_logits(weights, target_input)[real], target[real], SMOOTHING
+        oracle_logits(weights, target_input, changes)[real], target[real], SMOOTHING
     )
 
 
@@ -136,7 +163,7 @@ def greedy_ids(model: TranslationModel, state: Any, memory: Any, *, steps: int =
 def test_logits_equal_the_oracle(changes: dict[str, Any]) -> None:
     model = random_model(**changes)
     logits = model_logits(model, random_ids(B, S), SOURCE_LENGTHS, random_ids(B, T))
-    expected = oracle_logits(random_weights(model), random_ids(B, T))
+    expected = oracle_logits(random_weights(model), random_ids(B, T), changes)
     assert logits.shape == (B, T, TARGET_VOCABULARY)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=5e-6)
 
@@ -147,7 +174,7 @@ def test_loss_and_the_gradients_of_every_weight_equal_the_oracle(changes: dict[s
     named, weights = model.named_weights(), random_weights(model)
     with tf.GradientTape() as tape:
         loss = model_loss(model)
-    expected = oracle_loss(weights)
+    expected = oracle_loss(weights, changes)
     np.testing.assert_allclose(loss.total, expected.total, rtol=1e-5)
     np.testing.assert_allclose(loss.nll, expected.nll, rtol=1e-5)
     assert int(loss.correct) == expected.correct
@@ -158,7 +185,7 @@ def test_loss_and_the_gradients_of_every_weight_equal_the_oracle(changes: dict[s
         gradient = tf.convert_to_tensor(gradient).numpy()
         entries = random.permutation(gradient.size)[:4]
         numerical = oracles.numerical_gradient(
-            lambda moved: oracle_loss(moved).total, weights, name, entries
+            lambda moved: oracle_loss(moved, changes).total, weights, name, entries
         )
         np.testing.assert_allclose(
             gradient.flat[entries],
@@ -326,11 +353,11 @@ def test_sentences_of_one_token_work() -> None:
 def test_bfloat16_is_near_float32(changes: dict[str, Any]) -> None:
     model = random_model(**changes, precision="bfloat16")
     logits = model_logits(model, random_ids(B, S), SOURCE_LENGTHS, random_ids(B, T))
-    expected = oracle_logits(random_weights(model), random_ids(B, T))
+    expected = oracle_logits(random_weights(model), random_ids(B, T), changes)
     assert logits.dtype == np.float32
     assert oracles.relative_error(logits, expected) < 2e-2
     np.testing.assert_allclose(
-        model_loss(model).total, oracle_loss(random_weights(model)).total, rtol=2e-2
+        model_loss(model).total, oracle_loss(random_weights(model), changes).total, rtol=2e-2
     )
 
 

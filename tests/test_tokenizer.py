@@ -1,5 +1,6 @@
 """SentencePiece behind `Tokenizer`: expected texts and ids come of definitions and round trips."""
 
+import math
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceTrainer
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from seq2seq import tokenizer as module
 from seq2seq.config import Config, DataConfig, TokenizerConfig
@@ -73,6 +75,19 @@ def foreign_model(**keys):
         **keys,
     )
     return model.getvalue()
+
+
+def unigram_model(probabilities):
+    """A unigram model of these pieces alone, without a mark for spaces."""
+    model = ModelProto()
+    model.ParseFromString(foreign_model())
+    kept = [piece for piece in model.pieces if piece.type != ModelProto.SentencePiece.NORMAL]
+    del model.pieces[:]
+    model.pieces.extend(kept)
+    for piece, probability in probabilities.items():
+        model.pieces.add(piece=piece, score=math.log(probability))
+    model.normalizer_spec.add_dummy_prefix = False
+    return model.SerializeToString()
 
 
 def test_trained_models_have_the_special_ids(tokenizer):
@@ -484,3 +499,19 @@ def test_named_models_are_loaded_and_the_training_text_is_not_read(tmp_path, uni
     )
     assert not separate.joint
     assert separate.target.model == target.read_bytes()
+
+
+def test_the_log_probabilities_of_a_unigram_model_by_piece():
+    found = Tokenizer(unigram_model({"ab": 0.5, "a": 0.3, "b": 0.2})).unigram_log_probs()
+    assert found == {
+        "ab": (3, pytest.approx(math.log(0.5))),
+        "a": (4, pytest.approx(math.log(0.3))),
+        "b": (5, pytest.approx(math.log(0.2))),
+    }  # nothing of <unk>, <s> and </s>, which are 0 to 2
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "char", "word"])
+def test_other_models_have_no_log_probabilities(model_type):
+    tokenizer = train_tokenizer(SENTENCES, options_of(model_type))
+    with pytest.raises(UsageError, match=r"^training\.subword_sampling: needs a tokenizer of type"):
+        tokenizer.unigram_log_probs()

@@ -269,6 +269,78 @@ def test_optimizer_state_has_every_variable_as_an_array_of_its_own() -> None:
     assert_unchanged(kept, state)
 
 
+def test_moving_averages_worked_by_hand() -> None:
+    model = Springs([7.0, 3.0, 5.0], shift=1.0)
+    updater = updater_of(model, ema_decay=0.25)
+    average, shifts = 1.0, []
+    for number in (1, 2, 3):
+        updater.update([batch_of(FIRST)], number=number, learning_rate=0.5)
+        shifts.append(float(model.shift.numpy()))
+        decay = min(0.25, (1 + number) / (10 + number))  # 2/11, 3/12 and then 0.25
+        average = decay * average + (1 - decay) * shifts[-1]
+    assert len({average, *shifts}) == 4
+    with updater.averaged():
+        assert float(model.shift.numpy()) == pytest.approx(average, rel=1e-5)
+    assert float(model.shift.numpy()) == shifts[-1]
+
+
+def test_weights_are_themselves_again_where_an_error_leaves_their_averages() -> None:
+    model = Springs([7.0, 3.0, 5.0], shift=1.0)
+    updater = updater_of(model, ema_decay=0.25)
+    updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
+    before = weights_of(model)
+    with pytest.raises(KeyError), updater.averaged():
+        raise KeyError
+    assert_unchanged(before, weights_of(model))
+
+
+def test_without_a_decay_the_averages_are_the_weights_themselves() -> None:
+    model = Springs([7.0, 3.0, 5.0], shift=1.0)
+    updater = updater_of(model)
+    updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
+    before = weights_of(model)
+    with updater.averaged():
+        assert_unchanged(before, weights_of(model))
+    assert not [name for name in updater.optimizer_state() if name.startswith("trained/")]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_with_averages_goes_on_bit_for_bit(optimizer: str) -> None:
+    def updated(updater: Updater, first: int) -> None:
+        for number in range(first, first + 3):
+            updater.update([batch_of(FIRST)], number=number, learning_rate=0.1 / (1 + number))
+
+    def averages(model: Springs, updater: Updater) -> dict[str, np.ndarray]:
+        with updater.averaged():
+            return weights_of(model)
+
+    whole = Springs([7.0, 3.0, 5.0])
+    updater = updater_of(whole, optimizer=optimizer, ema_decay=0.9)
+    updated(updater, 0)
+    saved, state = averages(whole, updater), updater.optimizer_state()
+    updated(updater, 3)
+
+    resumed = Springs(saved["values"], shift=saved["shift"])  # what a file of weights has
+    second = updater_of(resumed, optimizer=optimizer, ema_decay=0.9)
+    second.restart_averages()
+    second.load_optimizer_state(state)
+    assert_unchanged(saved, averages(resumed, second))
+    updated(second, 3)
+    assert_unchanged(weights_of(whole), weights_of(resumed))
+    assert_unchanged(averages(whole, updater), averages(resumed, second))
+
+
+def test_an_update_that_is_not_made_leaves_the_averages_alone() -> None:
+    model = Springs([7.0, 3.0, 5.0], shift=1.0)
+    updater = updater_of(model, ema_decay=0.9)
+    updater.update([batch_of(FIRST)], number=0, learning_rate=0.5)
+    with updater.averaged():
+        before = weights_of(model)
+    updater.update([batch_of([([POISON], [1])])], number=1, learning_rate=0.5)
+    with updater.averaged():
+        assert_unchanged(before, weights_of(model))
+
+
 def test_optimizer_state_that_does_not_fit_is_refused() -> None:
     updater = updater_of(Springs([7.0, 3.0, 5.0]), optimizer="adam")
     other = updater_of(Springs([7.0, 3.0]), optimizer="adam").optimizer_state()

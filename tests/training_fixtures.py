@@ -7,7 +7,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,6 +170,12 @@ class ScriptedUpdater:
         tokens = np.float32(sum(batch.target_lengths.sum() for batch in batches))
         norm = np.float32(script.norms.get(count, 1.0))
         return UpdateSums(2 * tokens, tokens / 4, tokens, norm)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def restart_averages(self) -> None:
+        pass
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         return {"momentum": np.asarray(self.momentum)}

@@ -46,8 +46,9 @@ def trained_again(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
 def resumed_at_every_step(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
     """F3: case k is resumed after step k // 2 + 1: a translator, or of odd k a language model.
 
-    The trainings end epochs, accumulate gradients, change the learning rate and validate on the
-    way. Each is resumed in the folder as it was right after that step was saved.
+    The trainings end epochs, accumulate gradients, change the learning rate, average weights, draw
+    pieces and dropout of every kind, and validate on the way. Each is resumed in the folder as it
+    was right after that step was saved.
     """
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -70,13 +71,20 @@ def _configs(work: Path, seed: int) -> list[AnyConfig]:
         "training__max_epochs": STEPS,
         "training__checkpoint_every_minutes": 1e-9,
         "training__schedule": "linear",
+        "training__ema_decay": 0.9,
+        "model__word_dropout": 0.1,
+        "model__recurrent_dropout": 0.2,
+        "model__variational_dropout": True,
         "validation__every_steps": 5,
     }
     translator = config_for(
         write_corpus(work, shortest=3, longest=3),
         precision="bfloat16",
+        tokenizer__type="unigram",
+        tokenizer__vocabulary_size=16,
         model__bidirectional=True,
         training__accumulate_batches=2,
+        training__subword_sampling=0.3,
         **options,
     )
     text = work / "text"
