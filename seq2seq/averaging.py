@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.checkpoint import CHECKPOINTS, checkpoint_steps, load_weights, locked
+from seq2seq.checkpoint import CHECKPOINTS, checkpoint_steps, load_step_weights, locked
 from seq2seq.config import AnyConfig, load_any_model_config
 from seq2seq.errors import ModelError, UsageError
 from seq2seq.model_files import TOKENIZER_FOLDER, publish_folder
@@ -92,7 +92,7 @@ def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 
 def _weights(model: Path, step: int) -> dict[str, np.ndarray]:
     try:
-        return load_weights(model, step)
+        return load_step_weights(model, step)
     except ModelError as err:
         if step in checkpoint_steps(model):
             raise

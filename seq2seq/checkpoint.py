@@ -120,7 +120,7 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
         raise ModelError(f"{path}: cannot be read: {err}") from err
 
 
-def load_weights(folder: Path, step: int) -> dict[str, np.ndarray]:
+def load_step_weights(folder: Path, step: int) -> dict[str, np.ndarray]:
     """The weights of the checkpoint of `step`, checked against the manifest.
 
     Raises:
