@@ -63,7 +63,7 @@ def _newest_steps(model: Path, config: AnyConfig, last: int | None) -> list[int]
     steps, wanted = checkpoint_steps(model), last or _FEWEST
     if len(steps) < wanted:
         raise UsageError(
-            f"{model}: has {len(steps)} checkpoints, expected {wanted} or more to average; raise "
+            f"{model}: checkpoints to average: got {len(steps)}, expected {wanted} or more; raise "
             f"training.keep_checkpoints, which is {config.training.keep_checkpoints}, and train on"
         )
     return steps[-(last or len(steps)) :]

@@ -118,7 +118,7 @@ def _named_tokenizers(config: Config) -> list[str]:
 def _what_weights_are_for(config: AnyConfig) -> dict[str, Any]:
     """The keys that must be the same for weights to mean the same: all but those of dropout."""
     model = config.model.model_dump()
-    found = {f"model.{key}": each for key, each in model.items() if not key.endswith("dropout")}
+    found = {f"model.{key}": each for key, each in model.items() if "dropout" not in key}
     if isinstance(config, LanguageModelConfig):
         found["tokenizer.type"] = config.tokenizer.type
     return found

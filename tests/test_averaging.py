@@ -111,10 +111,10 @@ def test_the_new_folder_has_what_a_model_folder_has(model: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("kept", "last", "message"),
     [
-        (0, None, "has 0 checkpoints, expected 2 or more to average; raise training.keep_ch"),
-        (1, None, "has 1 checkpoints, expected 2 or more to average; raise training.keep_ch"),
-        (1, 2, "has 1 checkpoints, expected 2 or more"),
-        (3, 4, "has 3 checkpoints, expected 4 or more .* training.keep_checkpoints, which is 2,"),
+        (0, None, "got 0, expected 2 or more; raise training.keep_checkpoints, which is 2, and"),
+        (1, None, "got 1, expected 2 or more; raise training.keep_checkpoints"),
+        (1, 2, "got 1, expected 2 or more"),
+        (3, 4, "got 3, expected 4 or more"),
     ],
 )
 def test_too_few_checkpoints_are_told_with_what_to_do(
@@ -122,7 +122,7 @@ def test_too_few_checkpoints_are_told_with_what_to_do(
 ) -> None:
     for step in [3, 5, 10][: 3 - kept]:
         shutil.rmtree(model / "checkpoints" / f"step-{step}")
-    with pytest.raises(UsageError, match=f"^{model}: {message}") as caught:
+    with pytest.raises(UsageError, match=f"^{model}: checkpoints to average: {message}") as caught:
         average(model, tmp_path / "mean", last=last)
     assert caught.value.exit_code == 2
     assert not (tmp_path / "mean").exists()
