@@ -39,6 +39,9 @@ The modules in reading order. Those marked * import TensorFlow.
     training        * the loop: updates, validation, early stopping
     model_files       files of a model folder, looked at before they are read
     checkpoint        weights and training state that exist whole or not at all
+    new_model         a model folder of weights that were found elsewhere
+    fine_tuning       training that begins with another model's weights
+    averaging         the mean of a model's newest checkpoints
     limits          * where decoding ends, what a hypothesis may and must say
     selection       * the best columns of many rows, and random ones
     search          * greedy, sampling and beam search over any step; knows no model

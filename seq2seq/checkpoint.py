@@ -120,6 +120,15 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
         raise ModelError(f"{path}: cannot be read: {err}") from err
 
 
+def load_step_weights(folder: Path, step: int) -> dict[str, np.ndarray]:
+    """The weights of the checkpoint of `step`, checked against the manifest.
+
+    Raises:
+        ModelError: It does not exist, or they are damaged.
+    """
+    return _weights(_path(folder, step))
+
+
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and one line for each newer one that is damaged.
 
@@ -156,11 +165,7 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         ModelError: There are none, or they are damaged.
     """
-    path = _best_path(folder)
-    try:
-        return _arrays(path / WEIGHTS, _promised_files(path))
-    except _UNREADABLE as err:
-        raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
+    return _weights(_best_path(folder))
 
 
 def best_weights_sha256(folder: Path) -> str:
@@ -355,6 +360,14 @@ def _arrays(file: Path, promised: Mapping[str, Any]) -> dict[str, np.ndarray]:
     content = _verified(file, promised)
     _header_length(file, content)
     return dict(load(content))
+
+
+def _weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint."""
+    try:
+        return _arrays(path / WEIGHTS, _promised_files(path))
+    except _UNREADABLE as err:
+        raise ModelError(f"{path / WEIGHTS}: cannot be read: {err}") from err
 
 
 def _header_length(file: Path, content: bytes) -> int:

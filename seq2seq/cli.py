@@ -93,6 +93,10 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the model in the folder first.")
     ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Begin with this model's weights and tokenizer."),
+    ] = None,
     device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = "auto",
     workers: Annotated[
         str | None,
@@ -110,6 +114,10 @@ def train(
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of them, not both")
     checked = load_config(config, overrides or ())
+    if init:
+        from seq2seq.fine_tuning import check_init  # before the seconds that TensorFlow takes
+
+        check_init(init, checked, resume=resume)
     folder = output or Path("runs") / config.stem
 
     from seq2seq.runtime import place_of, start_tensorflow
@@ -119,7 +127,9 @@ def train(
 
     from seq2seq.training import train as train_model  # heavy
 
-    result = train_model(checked, folder, resume=resume, overwrite=overwrite, place=place)
+    result = train_model(
+        checked, folder, resume=resume, overwrite=overwrite, init=init, place=place
+    )
     say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result)}")
 
 
@@ -476,6 +486,24 @@ def inspect(model: ModelFolder) -> None:
     from seq2seq.inspection import describe, render
 
     standard_output().write(render(describe(model)))
+
+
+@app.command()
+def average(
+    model: ModelFolder,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Model folder to write; a new one.")],
+    last: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many checkpoints.", show_default="all that are kept"),
+    ] = None,
+) -> None:
+    """Write a model whose weights are the mean of those of MODEL's newest checkpoints."""
+    from seq2seq.averaging import average as average_checkpoints
+
+    with _terminable():
+        done = average_checkpoints(model, output, last=last)
+    steps = ", ".join(f"{step:,}" for step in done.steps)
+    say(f"{done.folder}: mean of {len(done.steps)} checkpoints of {model}: steps {steps}")
 
 
 @app.command()

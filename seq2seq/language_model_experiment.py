@@ -67,7 +67,11 @@ class LanguageModelExperiment:
         del self._parts  # the text itself is not needed any more, and may be large
         told = f"{counts.training.symbols:,} symbols, {self._tokenizer.vocabulary_size:,} different"
         told += f"; validation {counts.validation.symbols:,}, test {counts.test.symbols:,}"
-        parts = {"validation": counts.validation, "test": counts.test}
+        parts = {
+            "training": counts.training,  # of words left out, or of another model's tokenizer
+            "validation": counts.validation,
+            "test": counts.test,
+        }
         return [told, *(_warning(name, part) for name, part in parts.items() if part.unknown)]
 
     def build(self, folder: Path, workers: Workers) -> None:

@@ -47,6 +47,14 @@ from seq2seq.errors import (
     UsageError,
 )
 from seq2seq.experiment import ENCODED, Experiment, Location, Numbered, Validation
+from seq2seq.fine_tuning import (
+    check_init,
+    check_not_cut_short,
+    drop_mark,
+    load_start,
+    mark_start,
+    write_start,
+)
 from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Onlooker, Reporter
@@ -123,6 +131,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    init: Path | None = None,
     place: Place | None = None,
 ) -> TrainingResult:
     """Trains a translator or a language model, or goes on with a training that was stopped.
@@ -133,14 +142,17 @@ def train(
             they have the same disk, else any: they keep what they need in `workers/INDEX` in it.
         resume: Go on from the newest checkpoint in `folder`.
         overwrite: Delete the model that is in `folder`.
+        init: Another model folder, to begin with its best weights and its tokenizer; it is not
+            needed any more once training has begun.
         place: This process among several that train together; alone if left out. Then TensorFlow
             must not have been used in this process.
 
     Raises:
         UsageError: `folder` holds a model and neither flag is given, or both are, or the
             configuration or the text differs from that of the run to resume in what shapes the
-            weights; or memory does not suffice for the batches; or several workers cannot share the
-            batches of an update, or have not been given the same.
+            weights; or the weights of `init` are of no use for it; or memory does not suffice for
+            the batches; or several workers cannot share the batches of an update, or have not been
+            given the same.
         DataError: The corpus cannot be trained on.
         ModelError: The tokenizer, or the checkpoint to resume from, cannot be used.
         StorageError: A file cannot be read or written.
@@ -154,12 +166,16 @@ def train(
             "a language model is trained by one process, as each window of text goes on where the "
             "one before ended; leave --workers and TF_CONFIG out"
         )
+    if init:
+        check_init(init, config, resume=resume)
     experiment = _experiment(with_absolute_paths(config))
     if place and place.index:
         folder = folder / WORKERS / str(place.index)
     with locked(folder):
-        _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite)
+        _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite, init=init)
         notes = experiment.prepare(folder)
+        if init:
+            notes.append(f"starting with weights and tokenizer of {init}")
         write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
         workers = start_workers(place, experiment.batches_per_update)
         with lost_workers_told():
@@ -252,7 +268,14 @@ class _Run:
         checkpoint, damaged = load_newest_checkpoint(self._folder)
         self._check_same_text(Standing(**checkpoint.state))
         self._experiment.load(checkpoint.weights)
-        self._experiment.updater.load_optimizer_state(checkpoint.optimizer)
+        if checkpoint.optimizer:
+            self._experiment.updater.load_optimizer_state(checkpoint.optimizer)
+        elif checkpoint.step:
+            raise ModelError(
+                f"{self._folder}: cannot be resumed: it has the mean of weights, as seq2seq "
+                f"average makes it, and no optimizer; --init {self._folder} begins a training with "
+                "them in another folder"
+            )
         self.step = checkpoint.step
         self._standing = replace(
             Standing(**checkpoint.state), fingerprint=self._experiment.fingerprint
@@ -531,24 +554,39 @@ def _validation_record(
     }
 
 
-def _make_ready(folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool) -> None:
+def _make_ready(
+    folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool, init: Path | None
+) -> None:
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other; give one")
     taken = (folder / CONFIG_FILE).exists() or bool(checkpoint_steps(folder))
-    if not taken:
+    if resume:
+        check_not_cut_short(folder)
+        if taken:
+            _check_same_experiment(load_any_model_config(folder), config, folder)
         return
-    if overwrite:
-        for name in (CHECKPOINTS, TOKENIZER_FOLDER, ENCODED, TENSORBOARD):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
-            (folder / name).unlink(missing_ok=True)
-    elif resume:
-        _check_same_experiment(load_any_model_config(folder), config, folder)
-    else:
+    if taken and not overwrite:
         raise UsageError(
             f"{folder}: holds a model already; --resume goes on with it, --overwrite deletes it, "
             "--output names another folder"
         )
+    if init and init.resolve() == folder.resolve():
+        raise UsageError(
+            f"--init {init}: is the folder to write, whose model would be lost; --output names "
+            "another folder"
+        )
+    start = load_start(init, config) if init else None  # before anything is deleted
+    if start:
+        mark_start(folder)
+    else:
+        drop_mark(folder)
+    if taken:
+        for name in (CHECKPOINTS, TOKENIZER_FOLDER, ENCODED, TENSORBOARD):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
+            (folder / name).unlink(missing_ok=True)
+    if start:
+        write_start(folder, config, start)
 
 
 def _check_same_experiment(before: AnyConfig, now: AnyConfig, folder: Path) -> None:

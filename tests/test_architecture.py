@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seq2seq"
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in PACKAGE.glob("*.py")}
 LIGHT = {"__init__", "batches", "cli", "config", "corpus", "demo_corpus", "errors", "evaluation"}
-LIGHT |= {"array_folder", "text_corpus", "text_tokenizer"}
+LIGHT |= {"array_folder", "averaging", "fine_tuning", "text_corpus", "text_tokenizer"}
 LIGHT |= {"console", "file_translation", "journal", "output_formats", "tokenizer", "translator"}
 MODEL = {"attention", "decoder", "encoder", "loss", "lstm", "models"}
 TENSORFLOW = {"keras", "tensorflow"}

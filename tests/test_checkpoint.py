@@ -24,6 +24,7 @@ from seq2seq.checkpoint import (
     load_best_weights,
     load_checkpoint,
     load_newest_checkpoint,
+    load_step_weights,
     locked,
     prune_checkpoints,
     read_best,
@@ -655,6 +656,20 @@ def test_a_header_too_long_is_refused_when_weights_are_read(tmp_path: Path) -> N
     put_weights(tmp_path, b"\xff" * 8)
     with pytest.raises(ModelError, match="a header of 18,446,744"):
         load_checkpoint(tmp_path, 6)
+
+
+def test_the_weights_of_a_step_are_checked_and_nothing_else_of_it_is_read(tmp_path: Path) -> None:
+    save_steps(tmp_path, 6, 8)
+    file_of(tmp_path, 6, "optimizer.safetensors").unlink()
+    np.testing.assert_array_equal(
+        load_step_weights(tmp_path, 6)["encoder/kernel"], np.full([2, 10], 6, np.float32)
+    )
+    path = file_of(tmp_path, 8, "weights.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ModelError, match=r"weights\.safetensors: damaged: not the size and sha256"):
+        load_step_weights(tmp_path, 8)
+    with pytest.raises(ModelError, match=r"step-7: not a whole checkpoint"):
+        load_step_weights(tmp_path, 7)
 
 
 @pytest.mark.parametrize("name", ["../../config.toml", "/etc/passwd", "other"])

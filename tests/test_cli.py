@@ -42,6 +42,7 @@ def test_help_lists_the_commands(capsysbinary):
             "evaluate",
             "generate",
             "inspect",
+            "average",
             "export",
             "demo",
         )
@@ -53,7 +54,7 @@ def test_help_lists_the_commands(capsysbinary):
     ("command", "flags"),
     [
         ("demo", "--output"),
-        ("train", "--output --set --resume --overwrite --device --workers --worker-index"),
+        ("train", "--output --set --resume --overwrite --init --device --workers --worker-index"),
         (
             "translate",
             "-o --output --resume --beam-size --n-best --length-penalty --length-formula "
@@ -71,6 +72,7 @@ def test_help_lists_the_commands(capsysbinary):
             "--source --reference --hypothesis --baseline --lowercase --report --format",
         ),
         ("inspect", ""),
+        ("average", "--output --last"),
         ("export", "--version --beam-size --length-penalty --max-length --verify"),
     ],
 )
@@ -97,6 +99,8 @@ def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
         (["evaluate", "--hypothesis", "h"], "error: evaluate: needs --reference, the transl"),
         (["train", "c.toml", "--device", "tpu"], "error: Invalid value for '--device'"),
         (["train", "c.toml", "--resume", "--overwrite"], "error: --resume and --overwrite: give"),
+        (["average", "m"], "error: Missing option '--output'; see seq2seq average --help"),
+        (["average", "m", "--output", "d", "--last", "1"], "error: last: got 1, expected a whole"),
         (["evaluate", "m", "--reference", "r"], "error: evaluate: needs either --hypothesis, or"),
         (["evaluate", "--reference", "r", "--source", "s"], "error: evaluate: needs either --hypo"),
     ],
@@ -452,8 +456,8 @@ def trained(monkeypatch):
     """What `train` is called with; nothing is trained and TensorFlow not started."""
     calls = []
 
-    def train(config, folder, *, resume, overwrite, place):
-        calls.append((config, folder, resume, overwrite, place))
+    def train(config, folder, *, resume, overwrite, init, place):
+        calls.append((config, folder, resume, overwrite, init, place))
         best = {"step": 1200, "bleu": 31.25, "signature": "nrefs:1|tok:13a"}
         return SimpleNamespace(
             folder=folder, steps=1500, seconds=61.2, best=best, headline="BLEU 31.25"
@@ -481,7 +485,7 @@ def test_train_passes_its_options_on(trained, config_file, tmp_path, capsysbinar
     device, (config, *call) = trained
     assert device == "cpu"
     assert (config.seed, config.model.dropout) == (5, 0.0)
-    assert call == [folder, True, False, None]
+    assert call == [folder, True, False, None, None]
     lines, errors = output_of(capsysbinary)
     assert lines == []
     assert errors == (
@@ -492,13 +496,51 @@ def test_train_passes_its_options_on(trained, config_file, tmp_path, capsysbinar
 def test_train_writes_to_runs_unless_told_otherwise(trained, config_file):
     assert main(["train", str(config_file), "--overwrite"]) == 0
     assert trained[0] == "auto"
-    assert trained[1][1:] == (cli.Path("runs/toy"), False, True, None)
+    assert trained[1][1:] == (cli.Path("runs/toy"), False, True, None, None)
 
 
 def test_train_is_told_which_worker_it_is(trained, config_file):
     workers = ["--workers", "a:1,b:2", "--worker-index", "1"]
     assert main(["train", str(config_file), *workers]) == 0
     assert trained[1][-1] == Place(("a:1", "b:2"), 1)
+
+
+def test_train_begins_with_another_model(trained, model_folder, tmp_path):
+    config = str(model_folder / "config.toml")
+    options = ["--init", str(model_folder), "--set", "model.dropout=0.5", "--overwrite"]
+    assert main(["train", config, "--output", str(tmp_path / "new"), *options]) == 0
+    assert trained[1][1:] == (tmp_path / "new", False, True, model_folder, None)
+
+
+def test_a_model_of_no_use_to_begin_with_is_told_of_before_tensorflow_starts(
+    trained, config_file, model_folder, language_model_folder, tmp_path, capsysbinary
+):
+    command, own = ["train", str(config_file), "--init"], str(model_folder / "config.toml")
+    assert main([*command, str(tmp_path)]) == 4
+    assert "not a model folder: no config.toml in it" in error_of(capsysbinary)
+    assert main([*command, str(language_model_folder)]) == 2
+    assert error_of(capsysbinary) == (
+        f"error: --init {language_model_folder}: is of task 'language-model', and task is "
+        "'translation' in the configuration; weights of one are of no use for the other"
+    )
+    assert main([*command, str(model_folder), "--resume"]) == 2
+    assert error_of(capsysbinary) == (
+        "error: --resume and --init: give one of them: --resume goes on from what is in the "
+        f"folder, which needs {model_folder} no more"
+    )
+    changes = ["--set", "model.decoder_units=16", "--set", "model.attention=none"]
+    assert main(["train", own, "--init", str(model_folder), *changes]) == 2
+    assert error_of(capsysbinary) == (
+        f"error: --init {model_folder}: its weights are of another model: model.decoder_units is "
+        "16, and 12 there; model.attention is 'none', and 'luong' there; set them as they are there"
+    )
+    named = ["--set", "tokenizer.source_model=s", "--set", "tokenizer.target_model=t"]
+    assert main(["train", own, "--init", str(model_folder), *named]) == 2
+    assert error_of(capsysbinary) == (
+        "error: tokenizer.source_model and tokenizer.target_model: cannot be used with --init, "
+        f"which takes the tokenizer of {model_folder}; leave out one or the other"
+    )
+    assert trained == []
 
 
 def test_a_faulty_configuration_ends_before_tensorflow_starts(trained, config_file, capsysbinary):

@@ -208,3 +208,31 @@ def test_another_experiment_is_not_gone_on_with(text: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"training\.window was 6, is 7"):
         train(config_for(text, training__window=7), folder, resume=True)
     train(config_for(text, training__max_epochs=2, generation__length=7), folder, resume=True)
+
+
+def test_a_language_model_begins_with_another_ones_weights_and_symbols(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config_for(text), tmp_path / "before")
+    other = tmp_path / "other.txt"
+    other.write_text("♥ the red dog\n" * 12, encoding="utf-8")
+    still: dict[str, Any] = {"training__learning_rate": 1e-12, "training__max_epochs": 1}
+    config = config_for(other, model__dropout=0.0, **still)
+    train(config, tmp_path / "model", init=tmp_path / "before")
+    before = load_best_weights(tmp_path / "before")
+    for name, array in load_best_weights(tmp_path / "model").items():
+        np.testing.assert_allclose(array, before[name], atol=1e-9)
+    symbols = load_text_tokenizer(tmp_path / "model" / "tokenizer")
+    assert symbols.fingerprint == load_text_tokenizer(tmp_path / "before/tokenizer").fingerprint
+    errors = capsys.readouterr().err
+    assert "symbols of the training text are not in the vocabulary" in errors
+    assert f"starting with weights and tokenizer of {tmp_path / 'before'}\n" in errors
+
+
+def test_symbols_of_another_kind_are_refused(text: Path, tmp_path: Path) -> None:
+    train(config_for(text, training__max_epochs=1), tmp_path / "before")
+    words = config_for(text, tokenizer__type="word")
+    message = "before: its weights .* tokenizer.type is 'word', and 'character' there; set"
+    with pytest.raises(UsageError, match=message):
+        train(words, tmp_path / "model", init=tmp_path / "before")
+    assert not (tmp_path / "model").exists()

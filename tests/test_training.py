@@ -35,6 +35,7 @@ from training_fixtures import (
 )
 
 from seq2seq import model_files, training
+from seq2seq.averaging import average
 from seq2seq.checkpoint import (
     checkpoint_steps,
     load_best_weights,
@@ -913,6 +914,197 @@ def test_half_a_tokenizer_that_a_crash_left_is_made_anew(
     assert train(config_for(text), tmp_path / "model").steps == 6
 
 
+# Beginning with another model
+
+
+def test_training_begins_with_the_best_weights_and_the_tokenizer_of_another_model(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [1.0, 9.0, 2.0]
+    base, folder = tmp_path / "base", tmp_path / "model"
+    train(config_for(text, validation__every_steps=2), base)
+    assert read_best(base)["step"] == 4
+    best = load_best_weights(base)["weight"]
+    script.updates.clear()
+    other = tmp_path / "other"
+    other.write_text("dcba\nabcd\ndddd\n")  # has other characters, for another tokenizer
+    script.events[1] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config_for(other, training__learning_rate=0.25), folder, init=base)
+    # As the script has it: steps and momentum anew.
+    (update,) = script.updates
+    assert (update.number, update.learning_rate) == (0, 0.25)
+    expected = [best[0] * 0.75 + 0.25 * update.rows[0][0], best[1] + 0]
+    assert script.weights() == pytest.approx(expected)
+    assert read_best(folder) is None
+    np.testing.assert_array_equal(load_best_weights(folder)["weight"], best)
+    tokenizers = [TokenizerPair.load(each / "tokenizer") for each in (base, folder)]
+    assert tokenizers[0].same_as(tokenizers[1])
+
+
+def test_it_goes_on_without_the_other_model_to_the_weights_of_an_unbroken_run(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config = config_for(text, validation__every_steps=2)
+    train(config_for(text, seed=2), tmp_path / "base")
+    script.updates.clear()
+    whole = train(config, tmp_path / "whole", init=tmp_path / "base")
+    unbroken, weights = [*script.updates], script.weights()
+    assert whole.steps == len(unbroken) == 6
+    assert checkpoint_steps(tmp_path / "whole") == [2, 4, 6]  # the best one, and two; not 0
+    for killed_at in range(1, 7):
+        folder = tmp_path / f"killed-{killed_at}"
+        script.updates.clear()
+        script.events = {killed_at: raising(Killed())}
+        with pytest.raises(Killed):
+            train(config, folder, init=tmp_path / "base")
+        script.events.clear()
+        (tmp_path / "base").rename(tmp_path / "elsewhere")
+        assert train(config, folder, resume=True).steps == 6
+        (tmp_path / "elsewhere").rename(tmp_path / "base")
+        saved = (killed_at - 1) // 2 * 2
+        assert script.updates == unbroken[:killed_at] + unbroken[saved:]
+        assert script.weights() == weights
+
+
+def test_wherever_its_start_is_killed_it_never_goes_on_from_other_weights(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(text, training__max_steps=2)
+    for name, seed in (("base", 2), ("before", 3)):
+        train(config_for(text, seed=seed, training__max_steps=3), tmp_path / name)
+    calls: list[str] = []
+    killed_at = 0
+
+    def fsync(descriptor: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        if len(calls) == killed_at:
+            raise Killed
+
+    def start(folder: Path, *, over: bool) -> None:
+        if over:
+            shutil.copytree(tmp_path / "before", folder)
+        train(config, folder, init=tmp_path / "base", overwrite=over)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for over in (False, True):
+        calls.clear()
+        killed_at = 0
+        start(tmp_path / f"whole-{over}", over=over)
+        weights, count = script.weights(), len(calls)
+        first = calls.index(".tmp-.tmp-init")  # nothing of this start is there before
+        refused = 0
+        for killed_at in range(first + 2, count + 1):
+            calls.clear()
+            folder = tmp_path / f"{over}-{killed_at}"
+            with pytest.raises(Killed):
+                start(folder, over=over)
+            calls.clear()
+            calls.extend([""] * count)  # no more kills
+            try:
+                train(config, folder, resume=True)
+            except UsageError as err:
+                assert "its start with --init was cut short" in str(err)  # noqa: PT017
+                train(config, folder, init=tmp_path / "base", overwrite=True)
+                refused += 1
+            assert script.weights() == weights
+        assert 5 < refused < count - first
+
+
+def test_a_start_that_was_cut_short_is_nothing_to_a_new_training(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_for(text), tmp_path / "base")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_start", lambda *_: raising(Killed())())
+        with pytest.raises(Killed):
+            train(config_for(text), tmp_path / "model", init=tmp_path / "base")
+    message = (
+        r"model: cannot be resumed: its start with --init was cut short, and the weights it was to "
+        r"begin with are missing; give --init again, and --overwrite instead of --resume$"
+    )
+    with pytest.raises(UsageError, match=message):
+        train(config_for(text), tmp_path / "model", resume=True)
+    script.updates.clear()
+    train(config_for(text), tmp_path / "model")
+    assert train(config_for(text), tmp_path / "model", resume=True).steps == 6
+    assert len(script.updates) == 6
+
+
+def test_dropout_may_differ_from_the_other_models(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    train(config_for(text), tmp_path / "base")
+    config = config_for(text, model__dropout=0.0, seed=9, tokenizer__type="bpe")
+    assert train(config, tmp_path / "model", init=tmp_path / "base").steps == 6
+    assert train(config, tmp_path / "model", resume=True).steps == 6
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_another_model_that_is_damaged_leaves_the_folder_as_it_was(
+    existing: bool, script: Script, text: Path, tmp_path: Path
+) -> None:
+    base, folder, config = tmp_path / "base", tmp_path / "model", config_for(text)
+    for each in (base, folder)[: 1 + existing]:
+        train(config, each)
+    path = base / "checkpoints" / "step-6" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"weights\.safetensors: damaged"):
+        train(config, folder, init=base, overwrite=True)
+    assert checkpoint_steps(folder) == ([6] if existing else [])
+    assert train(config, folder, resume=True).steps == 6
+
+
+def test_a_model_is_not_deleted_to_begin_with_it(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text), folder)
+    with pytest.raises(UsageError, match="is the folder to write, whose model would be lost; --ou"):
+        train(config_for(text), folder, init=folder, overwrite=True)
+    with pytest.raises(UsageError, match="holds a model already"):
+        train(config_for(text), folder, init=folder)
+    with pytest.raises(UsageError, match=r"^--resume and --init: give one of them: --re"):
+        train(config_for(text), folder, init=folder, resume=True)
+    assert train(config_for(text), folder, resume=True).steps == 6
+
+
+def test_averaged_weights_are_not_gone_on_with_but_begun_with(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    config, mean = config_for(text, validation__every_steps=3), tmp_path / "mean"
+    train(config, tmp_path / "base")
+    average(tmp_path / "base", mean)
+    message = (
+        rf"^{mean}: cannot be resumed: it has the mean of weights, as seq2seq average makes it, "
+        rf"and no optimizer; --init {mean} begins a training with them in another folder$"
+    )
+    with pytest.raises(ModelError, match=message) as caught:
+        train(config, mean, resume=True)
+    assert caught.value.exit_code == 4
+    weights = load_best_weights(mean)["weight"]
+    script.events[len(script.updates) + 1] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, tmp_path / "model", init=mean)
+    np.testing.assert_array_equal(load_best_weights(tmp_path / "model")["weight"], weights)
+
+
+def test_a_worker_has_the_other_models_tokenizer_too(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_for(text), tmp_path / "base")
+    other = tmp_path / "other"
+    other.write_text("dcba\nabcd\ndddd\n")
+    config = config_for(other, training__accumulate_batches=2)
+    workers = Told(1, {})
+    monkeypatch.setattr(training, "start_workers", lambda *_: workers)
+    place = Place(("a:1", "b:2"), 1)
+    train(config, tmp_path / "model", init=tmp_path / "base", place=place)
+    own = TokenizerPair.load(tmp_path / "model" / "workers" / "1" / "tokenizer")
+    assert own.same_as(TokenizerPair.load(tmp_path / "base" / "tokenizer"))
+    assert train(config, tmp_path / "model", resume=True, place=place).steps == 6
+
+
 # Several workers: what the others say is told by the test, what they would compute is left out
 
 
@@ -1049,6 +1241,61 @@ def test_a_run_stopped_and_resumed_ends_with_the_same_bits(
     best, unbroken = read_best(folder), read_best(runs.unbroken)
     for key in ("step", "bleu", "loss", "signature"):
         assert best[key] == unbroken[key]
+
+
+def test_a_training_begun_with_another_model_has_its_losses(runs: Runs) -> None:
+    """Without dropout and with a rate too small to move weights."""
+    config = config_for(
+        runs.folder / "words",
+        model__attention="none",
+        model__dropout=0.0,
+        training__learning_rate=1e-12,
+        training__max_epochs=1,
+        training__max_steps=None,
+        training__log_every_steps=1000,
+        validation={},
+    )
+    folder = runs.folder / "begun"
+    train(config, folder, init=runs.unbroken)
+    before = load_best_weights(runs.unbroken)
+    for name, array in load_best_weights(folder).items():
+        np.testing.assert_allclose(array, before[name], atol=1e-9)
+    trained, validated = metrics_of(folder)
+    expected = read_best(runs.unbroken)["loss"]  # of the same pairs, which are validated with
+    assert trained["loss"] == pytest.approx(expected, rel=1e-5)
+    assert validated["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_training_begun_with_another_model_resumes_with_the_same_bits(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Updater.update
+    fatal = [0, 2]  # before anything but what it began with is saved, and in between
+
+    def update(updater: Updater, *arguments: Any, number: int, **options: Any) -> Any:
+        if fatal and number == fatal[0]:
+            fatal.pop(0)
+            raise Killed
+        return real(updater, *arguments, number=number, **options)
+
+    config = config_for(
+        runs.folder / "words",
+        model__attention="none",
+        seed=5,
+        training__max_steps=3,
+        validation__every_steps=2,
+    )
+    folders = [runs.folder / "begun-unbroken", runs.folder / "begun-killed"]
+    train(config, folders[0], init=runs.unbroken)
+    with monkeypatch.context() as patched:
+        patched.setattr(Updater, "update", update)
+        with pytest.raises(Killed):
+            train(config, folders[1], init=runs.unbroken)
+        with pytest.raises(Killed):
+            train(config, folders[1], resume=True)
+    assert train(config, folders[1], resume=True).steps == 3
+    assert weights_and_state(folders[1]) == weights_and_state(folders[0])
+    assert losses_of(folders[1]) == losses_of(folders[0])
 
 
 def test_the_model_folder_is_all_a_translator_needs(runs: Runs, tmp_path: Path) -> None:
