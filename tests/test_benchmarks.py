@@ -11,6 +11,9 @@ from model_fixtures import SENTENCES, model_folder  # noqa: F401
 from rich.console import Console
 from test_workers import write_experiment
 
+from seq2seq.checkpoint import load_best_weights
+from seq2seq.config import load_config
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
 import sys
@@ -187,3 +190,27 @@ def test_exported_model_counts_the_sentences_that_are_the_same(
     for name in ("greedy 1", "beam 2"):
         assert re.search(rf"{name} +│ 8 of 8 +│ [\d.]+ +│ \d+", done.stdout), done.stdout
     assert re.search(r"[\d.]+ MB on the disk, loaded in [\d.]+ s", done.stdout), done.stdout
+
+
+@pytest.mark.slow
+def test_ablation_trains_what_is_left_and_compares_it_with_the_first_variant(
+    tmp_path: Path,
+) -> None:
+    config = write_experiment(tmp_path, training__max_steps=2, training__max_epochs=1)
+    text, variants = tmp_path / "words", tmp_path / "variants.toml"
+    variants.write_text('"As it is" = []\nwider = ["model.decoder_units=10"]\n', encoding="utf-8")
+    options = ["--test", str(text), "--reference", str(text), "--output", str(tmp_path / "models")]
+    script = [str(FOLDER / "ablation.py"), str(config), str(variants), *options]
+    done = run(*script, "--seeds=1,2", "--set=training.max_steps=3")
+    assert done.returncode == 0, done.stderr
+    score = r"[\d.]+ ± [\d.]+ of 2 seeds"
+    assert re.search(rf"As it is +│ {score} +│ {score} +│ +│ \d+", done.stdout), done.stdout
+    assert re.search(rf"wider +│ {score} +│ {score} +│ [\d.]+ +│ \d+", done.stdout), done.stdout
+    models = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert models == ["as-it-is-1", "as-it-is-2", "wider-1", "wider-2"]
+    assert load_config(tmp_path / "models/wider-2/config.toml").model.decoder_units == 10
+    assert load_best_weights(tmp_path / "models/wider-2")["decoder/output_bias"].any()
+    again = run(*script, "--seeds=1", "--set=training.max_steps=3")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("already complete after step 3") == 2
+    assert re.search(r"As it is +│ [\d.]+ ± [\d.]+ +│", again.stdout), again.stdout
