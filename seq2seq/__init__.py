@@ -44,6 +44,9 @@ The modules in reading order. Those marked * import TensorFlow.
     averaging         the mean of a model's newest checkpoints
     limits          * where decoding ends, what a hypothesis may and must say
     selection       * the best columns of many rows, and random ones
+    search_loop     * steps until every sentence is done
+    continuations   * the ids that hypotheses may go on with
+    beams           * hypotheses that still grow, and those that are complete
     search          * greedy, sampling and beam search over any step; knows no model
     decoding        * a model's searches and forced decoding, compiled
     text_decoding   * a language model's passes over text, compiled
