@@ -145,11 +145,14 @@ class TrainingConfig(CommonTrainingConfig):
     An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
     padding included. With a `subword_sampling` above 0 words are cut into other pieces each time
     they are seen, drawn at random (see `WordSampler`); tokens are still counted of the best ones.
+    With a `consistency` above 0 each batch is computed twice, with other dropout masks, and the two
+    outcomes are drawn together (see `cross_entropy`).
     """
 
     batch_tokens: PositiveInt = 2048
     accumulate_batches: PositiveInt = 1
     subword_sampling: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    consistency: NonNegativeFloat = 0.0
 
 
 class ValidationConfig(_Section):

@@ -202,6 +202,7 @@ class TranslationModel(ExplicitLayer):
         *,
         bos_id: int,
         label_smoothing: float = 0.0,
+        consistency: float = 0.0,
         dropout_seed: tf.Tensor | None = None,
     ) -> Loss:
         """The loss of B sentence pairs under teacher forcing, summed over real target tokens.
@@ -213,8 +214,14 @@ class TranslationModel(ExplicitLayer):
             target_lengths: `[B]` int32.
             bos_id: What the decoder reads first.
             label_smoothing: See `cross_entropy`.
+            consistency: See `cross_entropy`; above 0 each pair is read twice, with other masks.
             dropout_seed: `[2]` int32 in training, else None.
         """
+        labels = real_tokens(target, target_lengths)
+        if consistency:
+            source, target = tf.tile(source, [2, 1]), tf.tile(target, [2, 1])
+            source_lengths = tf.tile(source_lengths, [2])
+            target_lengths = tf.tile(target_lengths, [2])
         state, memory = self.begin(source, source_lengths, dropout_seed)
         features, _ = self.decoder.token_features(
             shift_right(target, bos_id), state, memory, target_lengths, dropout_seed
@@ -223,8 +230,9 @@ class TranslationModel(ExplicitLayer):
             features,
             tf.convert_to_tensor(self.decoder.output_kernel),
             self.decoder.output_bias,
-            real_tokens(target, target_lengths),
+            labels,
             label_smoothing,
+            consistency,
         )
 
 

@@ -58,18 +58,27 @@ class TranslationObjective:
     """Cross-entropy of the target under teacher forcing."""
 
     def __init__(
-        self, model: TranslationModel, *, bos_id: int, label_smoothing: float = 0.0
+        self,
+        model: TranslationModel,
+        *,
+        bos_id: int,
+        label_smoothing: float = 0.0,
+        consistency: float = 0.0,
     ) -> None:
         """
         Args:
             model: Its weights are trained.
             bos_id: What the decoder reads first.
             label_smoothing: See `cross_entropy`.
+            consistency: See `TranslationModel.loss`.
         """
         self.signature = [IDS, LENGTHS, IDS, LENGTHS]
         self._model = model
-        self._bos_id = bos_id
-        self._label_smoothing = label_smoothing
+        self._options: dict[str, Any] = {
+            "bos_id": bos_id,
+            "label_smoothing": label_smoothing,
+            "consistency": consistency,
+        }
 
     def named_weights(self) -> dict[str, keras.Variable]:
         """Those of the model."""
@@ -77,12 +86,7 @@ class TranslationObjective:
 
     def __call__(self, *tensors: tf.Tensor, dropout_seed: tf.Tensor | None) -> Outcome:
         """The loss of source ids `[B, S]`, lengths `[B]`, target ids `[B, T]` and lengths `[B]`."""
-        loss = self._model.loss(
-            *tensors,
-            bos_id=self._bos_id,
-            label_smoothing=self._label_smoothing,
-            dropout_seed=dropout_seed,
-        )
+        loss = self._model.loss(*tensors, **self._options, dropout_seed=dropout_seed)
         return Outcome(loss, tf.cast(tf.reduce_sum(tensors[3]), tf.float32))
 
     def carry(self, carried: Any) -> None:

@@ -83,6 +83,7 @@ class TranslationExperiment:
             self._model,
             bos_id=target.bos_id,
             label_smoothing=config.training.label_smoothing,
+            consistency=config.training.consistency,
         )
         self.updater = Updater(
             config.training,

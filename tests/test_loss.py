@@ -161,3 +161,50 @@ def test_of_equal_logits_the_lowest_id_counts_as_predicted() -> None:
     labels = tf.constant([0, 1])
     loss = cross_entropy(tf.zeros([2, 3]), tf.ones([7, 3]), tf.zeros([7]), labels)
     assert float(loss.correct) == 1.0
+
+
+def consistent_total(arrays: Mapping[str, np.ndarray], labels: np.ndarray, weight: float) -> float:
+    """From the definition: the mean of two cross-entropies plus weight / 2 times that of KLs."""
+    one, other = np.split(arrays["features"] @ arrays["output_kernel"].T + arrays["output_bias"], 2)
+    total = 0.0
+    for logits, others in ((one, other), (other, one)):
+        p, q = oracles.log_softmax(logits), oracles.log_softmax(others)
+        divergence = (np.exp(p) * (p - q)).sum()
+        total += oracles.cross_entropy(logits, labels, 0.1).total / 2 + weight / 2 * divergence / 2
+    return float(total)
+
+
+@pytest.mark.parametrize("tokens", [1, 641])
+def test_two_passes_are_drawn_together_as_defined(tokens: int) -> None:
+    arrays, labels, weight = random_arrays(2 * tokens), random_labels(tokens), 3.0
+    watched = tensors(arrays)
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        loss = cross_entropy(*watched, tf.constant(labels), 0.1, weight)
+    assert float(loss.total) == pytest.approx(consistent_total(arrays, labels, weight), rel=1e-5)
+    random = np.random.default_rng(tokens)
+    for name, gradient in zip(ARRAYS, tape.gradient(loss.total, watched), strict=True):
+        entries = random.permutation(arrays[name].size)[:30]
+        numerical = oracles.numerical_gradient(
+            lambda moved: consistent_total(moved, labels, weight), arrays, name, entries
+        )
+        np.testing.assert_allclose(
+            gradient.numpy().flat[entries],
+            numerical,
+            rtol=1e-3,
+            atol=1e-5 * np.abs(gradient).max(),
+            err_msg=name,
+        )
+    one, other = np.split(arrays["features"], 2)
+    parts = [oracle({**arrays, "features": each}, labels, 0.1) for each in (one, other)]
+    assert float(loss.nll) == pytest.approx(sum(part.nll for part in parts) / 2, rel=1e-5)
+    assert float(loss.correct) == sum(part.correct for part in parts) / 2
+
+
+def test_two_equal_passes_are_one() -> None:
+    arrays, labels = random_arrays(50), tf.constant(random_labels(50))
+    features, kernel, bias = tensors(arrays)
+    once = cross_entropy(features, kernel, bias, labels, 0.1)
+    twice = cross_entropy(tf.tile(features, [2, 1]), kernel, bias, labels, 0.1, 5.0)
+    for found, expected in zip(twice, once, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -471,3 +471,27 @@ def test_loading_names_missing_unexpected_and_wrongly_shaped_weights() -> None:
     assert "\n" not in message
     for name, weight in model.named_weights().items():
         np.testing.assert_array_equal(weight, before[name], err_msg="nothing may be half loaded")
+
+
+def test_consistency_reads_each_pair_twice_with_masks_of_its_own() -> None:
+    def loss(model: TranslationModel, **options: Any) -> Any:
+        return model.loss(
+            tf.constant(random_ids(B, S)),
+            tf.constant(SOURCE_LENGTHS),
+            tf.constant(random_ids(B, T, seed=9)),
+            tf.constant(TARGET_LENGTHS),
+            bos_id=BOS,
+            dropout_seed=tf.constant([1, 2]),
+            **options,
+        )
+
+    without = random_model()
+    for found, expected in zip(loss(without, consistency=4.0), loss(without), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)  # nothing is dropped: passes agree
+    dropping = random_model(dropout=0.5)
+    totals = {
+        weight: float(loss(dropping, consistency=weight).total) for weight in (1e-9, 1.0, 2.0)
+    }
+    added = totals[1.0] - totals[1e-9]
+    assert added > 0.1
+    assert totals[2.0] - totals[1e-9] == pytest.approx(2 * added, rel=1e-4)

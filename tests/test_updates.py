@@ -49,9 +49,10 @@ class Springs:
         *,
         bos_id: int,
         label_smoothing: float,
+        consistency: float,
         dropout_seed: tf.Tensor,
     ) -> Loss:
-        del source_lengths
+        del source_lengths, consistency
         self.received = {"bos_id": bos_id, "label_smoothing": label_smoothing}
         real = tf.sequence_mask(target_lengths, tf.shape(target)[1])
         factor = tf.where(tf.reduce_any(source == POISON), np.float32(np.nan), 1.0)
