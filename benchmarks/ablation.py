@@ -32,8 +32,6 @@ from seq2seq.comparison import compare
 from seq2seq.evaluation import evaluate
 from seq2seq.lines import read_lines
 
-_RUN = "import sys; from seq2seq.cli import main; sys.exit(main(sys.argv[1:]))"
-
 
 class Trained(NamedTuple):
     """A variant with one seed.
@@ -86,7 +84,7 @@ def _trained(config: Path, settings: Sequence[str], folder: Path, test: Path) ->
 
 
 def _seq2seq(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _RUN, *arguments], check=False)
+    done = subprocess.run([sys.executable, "-m", "seq2seq", *arguments], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 

@@ -26,7 +26,6 @@ import typer
 from results import console
 from rich.table import Table
 
-_TRAIN = "import sys; from seq2seq.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
 _GBIT = (1, 10, 25)
 _WORKERS = (2, 4, 8)
 
@@ -79,7 +78,7 @@ def _trained(folder: Path, options: Sequence[str], count: int) -> Run:
     addresses = ",".join(f"127.0.0.1:{_free_port()}" for _ in range(count))
     processes = []
     for index in range(count):
-        command = [sys.executable, "-c", _TRAIN, *options, "--output", str(folder)]
+        command = [sys.executable, "-m", "seq2seq", "train", *options, "--output", str(folder)]
         if count > 1:
             command += ["--workers", addresses, "--worker-index", str(index)]
         processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))

@@ -565,8 +565,7 @@ def test_demo_runs_in_the_folder_given(monkeypatch):
 
 
 def process(arguments, **options):
-    code = "import sys; from seq2seq.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-m", "seq2seq", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, **options
     )

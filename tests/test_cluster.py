@@ -202,7 +202,7 @@ def lines_of(path: Path, count: int) -> Path:
 
 
 def start(arguments: Sequence[str], mark: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from seq2seq.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "seq2seq"]
     return subprocess.Popen(
         [*command, "translate", *arguments],
         stdout=subprocess.PIPE,

@@ -26,8 +26,6 @@ from seq2seq.errors import UsageError, WorkerLostError
 from seq2seq.runtime import Place
 from seq2seq.workers import Workers, lost_workers_told, start_workers
 
-TRAIN = "import sys; from seq2seq.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
-
 
 class Told(Workers):
     """Two processes, of which the other gives what it is told to."""
@@ -163,7 +161,16 @@ def write_experiment(folder: Path, **changes: Any) -> Path:
 
 
 def start(config: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", TRAIN, str(config), "--output", str(folder), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "seq2seq",
+        "train",
+        str(config),
+        "--output",
+        str(folder),
+        *options,
+    ]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )

@@ -13,7 +13,7 @@ from training_fixtures import config_for, losses_of, weights_and_state, write_co
 from seq2seq.checkpoint import read_best
 from seq2seq.config import dump_config
 
-COMMAND = [sys.executable, "-c", "import sys; from seq2seq.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "seq2seq"]
 # One thread a process: two of them run at a time, and every run has the same.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 OTHER_BEST = "the best steps differ"
