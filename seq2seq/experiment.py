@@ -55,7 +55,7 @@ class Experiment(Protocol):
     Attributes:
         updater: Of the model.
         steps_per_epoch: Batches of an epoch.
-        fingerprint: Equal for equal encoded text.
+        fingerprint: Equal for equal text to train on and to validate with.
         batches_per_update: Batches whose gradients make one update.
         validates: Whether there is anything to validate with. If not, the newest weights are the
             best.

@@ -115,7 +115,7 @@ class Standing:
         rounds_without_better: Validations since then.
         plateaus: How often the plateau schedule has lowered the learning rate.
         seconds: Time spent.
-        fingerprint: Of the encoded text.
+        fingerprint: Of the text; see `Experiment`.
     """
 
     best: Mapping[str, Any]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ class TranslationExperiment:
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
         self._corpus = ParallelIds.open(folder / ENCODED)
-        self.fingerprint = self._corpus.fingerprint
+        texts = [self._corpus.fingerprint, *(pair[1:] for pair in self._pairs)]
+        self.fingerprint = sha256(repr(texts).encode()).hexdigest()
         self._plan = BatchPlan(
             self._corpus.source_lengths,
             self._corpus.target_lengths,

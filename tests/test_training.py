@@ -700,7 +700,14 @@ def test_a_text_that_has_changed_is_not_gone_on_with(
     with pytest.raises(UsageError, match="model: cannot be resumed with another text: a file that"):
         train(longer, folder, resume=True)
     assert len(script.updates) == 6
-    text.write_bytes(before + b" \n")  # is left out, so nothing has changed
+    text.write_bytes(before)
+    other = text.with_name("other words")
+    other.write_bytes(before)
+    watched = config_for(text, data__validation_source=other, data__validation_target=other)
+    train(watched, tmp_path / "watched")
+    other.write_bytes(before + b" \n")  # its scores would not be comparable with the best one
+    with pytest.raises(UsageError, match="watched: cannot be resumed with another text"):
+        train(watched, tmp_path / "watched", resume=True)
     # Earlier versions did not keep what the text was known by.
     saved = load_checkpoint(folder, 6)
     shutil.rmtree(folder / "checkpoints" / "step-6")
