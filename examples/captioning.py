@@ -32,6 +32,7 @@ SHAPES = {
 }
 WORDS = ["<padding>", "<begin>", "<end>", *COLOURS, *SHAPES, "left", "of", "above"]
 PADDING, BEGIN, END = range(3)
+BATCH = 32
 LONGEST = 3 * 2 + 2 * 2 + 1  # three shapes of two words, "left of" between them, the end
 LIMITS = Limits(end_id=END, max_length=LONGEST, forbidden_ids=(PADDING, BEGIN))
 
@@ -109,8 +110,10 @@ def train(images: np.ndarray, captions: np.ndarray, *, epochs: int) -> Captioner
     # For a vocabulary of many thousands write a `train_step`: the logits are the largest tensor,
     # and `seq2seq.loss.cross_entropy` of `decoder.token_features` never holds all of them.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=PADDING)
-    captioner.compile(keras.optimizers.Adam(3e-3), loss)
-    captioner.fit((images, captions), captions, batch_size=32, epochs=epochs, verbose=2)
+    updates = epochs * -(-len(images) // BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, updates)
+    captioner.compile(keras.optimizers.Adam(rate), loss)
+    captioner.fit((images, captions), captions, batch_size=BATCH, epochs=epochs, verbose=2)
     return captioner
 
 

@@ -17,8 +17,8 @@ class Memory(NamedTuple):
     """N source sentences as attention reads them; projected once, used at every step.
 
     Attributes:
-        keys: What queries are compared with, `[N, A, S, H / A]` of A heads.
-        values: What is averaged, `[N, A, S, D / A]`.
+        keys: What queries are compared with, `[N, S, H]`.
+        values: What is averaged, `[N, S, D]`.
         lengths: Real positions, `[N]` int32.
     """
 
@@ -95,7 +95,7 @@ class LuongAttention(ExplicitLayer):
         values = tf.cast(values, self.compute_dtype)
         # One product over all positions: a batched one would make a gradient [D, H] per sentence.
         keys = tf.tensordot(values, tf.cast(self.score_kernel, self.compute_dtype), 1)
-        return Memory(self._by_head(keys), self._by_head(values), lengths)
+        return Memory(keys, values, lengths)
 
     def weights_and_context(
         self, queries: tf.Tensor, memory: Memory
@@ -104,13 +104,13 @@ class LuongAttention(ExplicitLayer):
 
         The weights are the mean of those of all heads.
         """
-        queries = self._by_head(queries)
-        scores = tf.cast(tf.matmul(queries, memory.keys, transpose_b=True), tf.float32)
+        queries, keys, values = map(self._by_head, (queries, memory.keys, memory.values))
+        scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
         if self.heads > 1:
             scores *= (self.units / self.heads) ** -0.5
-        real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[2])[:, None, None, :]
+        real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[1])[:, None, None, :]
         weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))  # [N, A, T, S]
-        contexts = tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
+        contexts = tf.matmul(tf.cast(weights, values.dtype), values)
         if self.heads == 1:
             return weights[:, 0], contexts[:, 0]
         contexts = tf.transpose(contexts, [0, 2, 1, 3])  # [N, T, A, D / A]
@@ -136,7 +136,7 @@ class LuongAttention(ExplicitLayer):
         rows_each = rows // tf.maximum(sentences, 1)
         queries = tf.reshape(queries, [sentences, rows_each, self.units])
         weights, context = self.weights_and_context(queries, memory)
-        weights = tf.reshape(weights, [rows, tf.shape(memory.keys)[2]])
+        weights = tf.reshape(weights, [rows, tf.shape(memory.keys)[1]])
         return weights, tf.reshape(context, [rows, self.memory_size])
 
     def combine(self, queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
