@@ -167,15 +167,15 @@ def main(
         }
         rates: dict[str, list[float]] = {name: [] for name in workers}
         for round_number in range(rounds + 1):
-            for name, worker in workers.items():
-                rate = work.target_tokens / worker.ask("train")
-                if round_number:  # the first round compiles
-                    rates[name].append(rate)
-            for script in (peer or []) if round_number else []:
+            found: dict[str, float] = {}
+            for script in peer or []:  # first, so that one which cannot run is told at once
                 command = [peer_python, str(script), folder, peer_precision, str(steps)]
-                rates.setdefault(f"{script.stem} {peer_precision}", []).append(
-                    number(figures_of(command, _PEER_FIGURE)[0])
-                )
+                rate = number(figures_of(command, _PEER_FIGURE)[0])
+                found[f"{script.stem} {peer_precision}"] = rate
+            for name, worker in workers.items():
+                found[name] = work.target_tokens / worker.ask("train")
+            for name, rate in found.items() if round_number else ():  # the first round compiles
+                rates.setdefault(name, []).append(rate)
         memory = {name: worker.ask("memory") for name, worker in workers.items()}
         parts = workers["ours"].ask("parts")
         for worker in workers.values():

@@ -149,7 +149,10 @@ def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_p
 
 @pytest.mark.parametrize(
     ("axis", "value", "systems"),
-    [("length", "3", ["ours", "stock Keras"]), ("corpus", "300", ["ours"])],
+    [
+        pytest.param("length", "3", ["ours", "stock Keras"], marks=pytest.mark.slow),
+        ("corpus", "300", ["ours"]),
+    ],
 )
 def test_scaling_writes_a_table_and_a_plot(
     axis: str, value: str, systems: list[str], tmp_path: Path
