@@ -245,7 +245,7 @@ def batches_from(
         numbers: Of the batches wanted; 0 or more.
         source_pad_id: Fills the sources.
         target_pad_id: Fills the targets.
-        change: Made of each batch by the same thread, if anything is.
+        change: What becomes of each batch, in the same thread; it stays as it is if left out.
         read_ahead: Batches that are made before they are asked for, at most.
 
     Raises:

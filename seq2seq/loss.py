@@ -172,9 +172,10 @@ def _consistent_gradient(logits, bias, labels, options):  # type: ignore[no-unty
 
 
 def _cross_entropy_gradient(logits, bias, labels, smoothing):  # type: ignore[no-untyped-def]
-    """Sums, d cross-entropy / d logits `[C, V]`, and log-probabilities `[C, V]` if they are used.
+    """Sums, d cross-entropy / d logits `[C, V]`, and log-probabilities `[C, V]`.
 
-    Every pass over `[C, V]` costs as much as a good part of a product, so there are few.
+    Every pass over `[C, V]` costs as much as a good part of a product, so there are few; XLA makes
+    none for log-probabilities that the caller drops.
     """
     vocabulary = logits.shape[1]
     logits = tf.cast(logits, tf.float32) + bias

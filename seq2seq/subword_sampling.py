@@ -72,7 +72,8 @@ class WordSampler:
         self._alpha = alpha
         self._log_probs = tokenizer.unigram_log_probs()
         self._longest = max(map(len, self._log_probs), default=0)
-        self._begins = [piece.startswith(SPACE) for piece in self._every_piece()]
+        pieces = tokenizer.pieces(range(tokenizer.vocabulary_size))
+        self._begins = [piece.startswith(SPACE) for piece in pieces]
         self._ways = functools.lru_cache(_WORDS_REMEMBERED)(self._find_ways)
 
     def sample(self, ids: Sequence[int], random: Iterator[float]) -> list[int]:
@@ -126,9 +127,6 @@ class WordSampler:
             ways.append(_LastPieces(starts, [piece_id for piece_id, _ in known], cumulative))
             totals.append(total)
         return ways
-
-    def _every_piece(self) -> list[str]:
-        return self.tokenizer.pieces(range(self.tokenizer.vocabulary_size))
 
 
 class _LastPieces(NamedTuple):

@@ -78,7 +78,7 @@ class Updater:
         )
         self._optimizer.build(self._weights)
         averaged = self._weights if config.ema_decay else []
-        self._averages = [tf.Variable(weight.value, trainable=False) for weight in averaged]
+        self._averages = [(tf.Variable(each.value, trainable=False), each) for each in averaged]
         self._config = config
         self._seed = seed
         self._workers = workers or Workers(tf.distribute.get_strategy())
@@ -147,11 +147,11 @@ class Updater:
 
     def restart_averages(self) -> None:
         """Makes the moving averages the weights as they are now."""
-        for average, weight in zip(self._averages, self._weights, strict=False):
+        for average, weight in self._averages:
             average.assign(weight)
 
     def _exchange(self) -> None:
-        for average, weight in zip(self._averages, self._weights, strict=False):
+        for average, weight in self._averages:
             trained = tf.identity(weight.value)
             weight.assign(average)
             average.assign(trained)
@@ -238,7 +238,7 @@ class Updater:
         self._optimizer.apply([gradient * scale for gradient in gradients], self._weights)
         updates = tf.cast(self._optimizer.iterations, tf.float32)
         decay = tf.minimum(self._config.ema_decay, (1.0 + updates) / (10.0 + updates))
-        for average, weight in zip(self._averages, self._weights, strict=False):
+        for average, weight in self._averages:
             average.assign_add((1.0 - decay) * (weight - average))
 
 

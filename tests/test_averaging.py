@@ -60,6 +60,18 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
+def copied_and_trained_on(
+    original: Path, tmp_path: Path, *, step: int, factor: int
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """A copy of a model with a later checkpoint of `factor` times its weights; its weights."""
+    model = tmp_path / "model"
+    shutil.copytree(original, model)
+    weights = load_best_weights(model)
+    later = {name: factor * array for name, array in weights.items()}
+    save_checkpoint(model, Checkpoint(step, later, {}, {}))
+    return model, weights
+
+
 def weights_of(folder: Path) -> dict[str, list[float]]:
     return {name: each.tolist() for name, each in load_best_weights(folder).items()}
 
@@ -242,10 +254,7 @@ def test_it_needs_no_tensorflow(model: Path, tmp_path: Path) -> None:
 def test_a_translator_averaged_with_itself_translates_as_before(
     model_folder: Path, tmp_path: Path
 ) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(model_folder, model)
-    weights = load_best_weights(model)
-    save_checkpoint(model, Checkpoint(STEP + 1, weights, {}, {}))
+    model, weights = copied_and_trained_on(model_folder, tmp_path, step=STEP + 1, factor=1)
     mean = average(model, tmp_path / "mean").folder
     for name, array in load_best_weights(mean).items():
         np.testing.assert_array_equal(array, weights[name])
@@ -259,11 +268,7 @@ def test_a_translator_averaged_with_itself_translates_as_before(
 def test_a_language_model_has_the_weights_between_those_averaged(
     language_model_folder: Path, tmp_path: Path
 ) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(language_model_folder, model)
-    weights = load_best_weights(model)
-    other = {name: 3 * array for name, array in weights.items()}
-    save_checkpoint(model, Checkpoint(8, other, {}, {}))
+    model, weights = copied_and_trained_on(language_model_folder, tmp_path, step=8, factor=3)
     mean = LanguageModel.load(average(model, tmp_path / "mean").folder)
     twice = {name: 2 * array for name, array in weights.items()}
     doubled = tmp_path / "doubled"

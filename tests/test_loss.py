@@ -1,6 +1,6 @@
 """The fused loss against the NumPy float64 oracle, finite differences and hand-worked numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import oracles
@@ -37,6 +37,23 @@ def tensors(arrays: Mapping[str, np.ndarray]) -> list[tf.Tensor]:
     return [tf.constant(arrays[name], tf.float32) for name in ARRAYS]
 
 
+def assert_slopes(
+    function: Callable[[oracles.Weights], float],
+    arrays: Mapping[str, np.ndarray],
+    gradients: Sequence[tf.Tensor],
+) -> None:
+    """Gradients of `ARRAYS` are those of `function` by differences, in 30 entries of each."""
+    for name, gradient in zip(ARRAYS, gradients, strict=True):
+        entries = np.random.default_rng(len(arrays["features"])).permutation(arrays[name].size)[:30]
+        np.testing.assert_allclose(
+            gradient.numpy().flat[entries],
+            oracles.numerical_gradient(function, arrays, name, entries),
+            rtol=1e-3,
+            atol=1e-5 * np.abs(gradient).max(),
+            err_msg=name,
+        )
+
+
 ROWS = pytest.mark.parametrize("rows", [1, 1281])
 SMOOTHING = pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.7])
 
@@ -60,20 +77,11 @@ def test_gradients_equal_finite_differences(rows: int, label_smoothing: float) -
     with tf.GradientTape() as tape:
         tape.watch(watched)
         total = cross_entropy(*watched, tf.constant(labels), label_smoothing).total
-    gradients = tape.gradient(total, watched)
-    random = np.random.default_rng(rows)
-    for name, gradient in zip(ARRAYS, gradients, strict=True):
-        entries = random.permutation(arrays[name].size)[:30]
-        numerical = oracles.numerical_gradient(
-            lambda moved: oracle(moved, labels, label_smoothing).total, arrays, name, entries
-        )
-        np.testing.assert_allclose(
-            gradient.numpy().flat[entries],
-            numerical,
-            rtol=1e-3,
-            atol=1e-5 * np.abs(gradient).max(),
-            err_msg=name,
-        )
+    assert_slopes(
+        lambda moved: oracle(moved, labels, label_smoothing).total,
+        arrays,
+        tape.gradient(total, watched),
+    )
 
 
 def test_gradients_are_scaled_by_what_follows_the_loss() -> None:
@@ -182,19 +190,11 @@ def test_two_passes_are_drawn_together_as_defined(tokens: int) -> None:
         tape.watch(watched)
         loss = cross_entropy(*watched, tf.constant(labels), 0.1, weight)
     assert float(loss.total) == pytest.approx(consistent_total(arrays, labels, weight), rel=1e-5)
-    random = np.random.default_rng(tokens)
-    for name, gradient in zip(ARRAYS, tape.gradient(loss.total, watched), strict=True):
-        entries = random.permutation(arrays[name].size)[:30]
-        numerical = oracles.numerical_gradient(
-            lambda moved: consistent_total(moved, labels, weight), arrays, name, entries
-        )
-        np.testing.assert_allclose(
-            gradient.numpy().flat[entries],
-            numerical,
-            rtol=1e-3,
-            atol=1e-5 * np.abs(gradient).max(),
-            err_msg=name,
-        )
+    assert_slopes(
+        lambda moved: consistent_total(moved, labels, weight),
+        arrays,
+        tape.gradient(loss.total, watched),
+    )
     one, other = np.split(arrays["features"], 2)
     parts = [oracle({**arrays, "features": each}, labels, 0.1) for each in (one, other)]
     assert float(loss.nll) == pytest.approx(sum(part.nll for part in parts) / 2, rel=1e-5)

@@ -137,7 +137,7 @@ def oracle_loss(weights: Mapping[str, np.ndarray], changes: Mapping[str, Any]) -
     )
 
 
-def model_loss(model: TranslationModel, seed: list[int] | None = None) -> Any:
+def model_loss(model: TranslationModel, seed: list[int] | None = None, **options: Any) -> Any:
     return model.loss(
         tf.constant(random_ids(B, S)),
         tf.constant(SOURCE_LENGTHS),
@@ -146,6 +146,7 @@ def model_loss(model: TranslationModel, seed: list[int] | None = None) -> Any:
         bos_id=BOS,
         label_smoothing=SMOOTHING,
         dropout_seed=None if seed is None else tf.constant(seed),
+        **options,
     )
 
 
@@ -474,23 +475,14 @@ def test_loading_names_missing_unexpected_and_wrongly_shaped_weights() -> None:
 
 
 def test_consistency_reads_each_pair_twice_with_masks_of_its_own() -> None:
-    def loss(model: TranslationModel, **options: Any) -> Any:
-        return model.loss(
-            tf.constant(random_ids(B, S)),
-            tf.constant(SOURCE_LENGTHS),
-            tf.constant(random_ids(B, T, seed=9)),
-            tf.constant(TARGET_LENGTHS),
-            bos_id=BOS,
-            dropout_seed=tf.constant([1, 2]),
-            **options,
-        )
-
-    without = random_model()
-    for found, expected in zip(loss(without, consistency=4.0), loss(without), strict=True):
+    seed, without = [1, 2], random_model()
+    twice, once = model_loss(without, seed, consistency=4.0), model_loss(without, seed)
+    for found, expected in zip(twice, once, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)  # nothing is dropped: passes agree
     dropping = random_model(dropout=0.5)
     totals = {
-        weight: float(loss(dropping, consistency=weight).total) for weight in (1e-9, 1.0, 2.0)
+        weight: float(model_loss(dropping, seed, consistency=weight).total)
+        for weight in (1e-9, 1.0, 2.0)
     }
     added = totals[1.0] - totals[1e-9]
     assert added > 0.1
