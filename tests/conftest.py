@@ -50,3 +50,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     keras = sys.modules.get("keras")
     if keras and not item.get_closest_marker("unseeded"):
         keras.utils.set_random_seed(1)
+
+
+@pytest.fixture
+def no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails in most tests, and fsync takes long; what is synced has tests of its own."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

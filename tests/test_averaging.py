@@ -32,10 +32,7 @@ from seq2seq.generator import LanguageModel
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.translator import Translator
 
-
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")
 
 
 def save(model: Path, step: int, weights: dict[str, Sequence[float]]) -> None:

@@ -39,10 +39,7 @@ FILES = ["MANIFEST.json", "optimizer.safetensors", "training.json", "weights.saf
 EVERY_FILE = pytest.mark.parametrize("name", FILES)
 
 
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power fails here; what is synced, and when, has tests of its own."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")
 
 
 def checkpoint_at(step: int, *, size: int = 10) -> Checkpoint:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ from seq2seq.text_tokenizer import load_text_tokenizer
 from seq2seq.training import train
 from seq2seq.updates import Updater
 
-
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")
 
 
 @pytest.fixture

@@ -63,11 +63,7 @@ from seq2seq.updates import Updater
 from seq2seq.validation import Validated
 from seq2seq.workers import Workers
 
-
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power fails here, and fsync takes long."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")
 
 
 @pytest.fixture
