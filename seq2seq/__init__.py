@@ -43,6 +43,7 @@ The modules in reading order. Those marked * import TensorFlow.
     fine_tuning       training that begins with another model's weights
     averaging         the mean of a model's newest checkpoints
     limits          * where decoding ends, what a hypothesis may and must say
+    constraints     * what it must contain
     selection       * the best columns of many rows, and random ones
     search_loop     * steps until every sentence is done
     continuations   * the ids that hypotheses may go on with

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.continuations import Position, best_choices
+from seq2seq.constraints import in_turns
+from seq2seq.continuations import Position, best_choices, constrained
 from seq2seq.search_loop import Given, longest_of
 from seq2seq.selection import at_most, size_of
 
 
 class Live(NamedTuple):
-    """Hypotheses still growing, best first; an empty slot has score -inf.
+    """Hypotheses still growing, in the order of `Candidates`; an empty slot has score -inf.
 
     Attributes:
         ids: The last id of each `[B, K]` int32, what the next step is fed.
@@ -66,7 +67,7 @@ class Beams(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Continuations of the live hypotheses by one id, best first.
+    """Continuations of the live hypotheses by one id, best first, or in turns; see `constraints`.
 
     Attributes:
         scores: Of the whole hypothesis `[B, C]`, as is `log_probs`.
@@ -115,10 +116,12 @@ def first_beams(ids: tf.Tensor, state: Any, given: Given, *, n_best: int) -> Bea
 
 
 def find_candidates(logits: tf.Tensor, live: Live, at: Position, *, beam_size: int) -> Candidates:
-    """The 2K best continuations, as up to K of them end: one of each live hypothesis."""
+    """The first 2K continuations, as up to K of them end: one of each live hypothesis."""
     slots = live.ids.shape[1]
     # K + 1 of each row, so that K are left when one of them ends.
-    best = best_choices(logits, beam_size + 1, at)
+    best, ids_met = best_choices(logits, beam_size + 1, at), ()
+    if not isinstance(at.limits.constraints, tuple):
+        best, ids_met = constrained(best, tf.cast(logits, tf.float32), at)
     width = size_of(best.ids, 1)
     scores = live.scores[:, :, None] + tf.reshape(best.scores, [-1, slots, width])
     log_probs = live.log_probs[:, :, None] + tf.reshape(best.log_probs, [-1, slots, width])
@@ -128,10 +131,13 @@ def find_candidates(logits: tf.Tensor, live: Live, at: Position, *, beam_size: i
     # One hypothesis of a tiny vocabulary may have fewer continuations than there are beams.
     spare = [[0, 0], [0, beam_size if slots == 1 else 0]]
     scores = tf.reshape(tf.where(empty | undefined, -math.inf, scores), [-1, every])
-    scores, order = tf.math.top_k(
-        tf.pad(scores, spare, constant_values=-math.inf),
-        at_most(2 * beam_size, every + spare[1][1]),
-    )  # [B, C]
+    scores = tf.pad(scores, spare, constant_values=-math.inf)
+    count = at_most(2 * beam_size, every + spare[1][1])
+    if isinstance(ids_met, tuple):
+        scores, order = tf.math.top_k(scores, count)  # [B, C]
+    else:
+        order = in_turns(scores, tf.pad(tf.reshape(ids_met, [-1, every]), spare), count)
+        scores = tf.gather(scores, order, batch_dims=1)
     order = tf.minimum(order, every - 1)
     return Candidates(
         scores=scores,
@@ -151,7 +157,7 @@ def advance_beams(
     rank: Rank,
     bonus: Any,
 ) -> Beams:
-    """`beams` with complete candidates among the finished, and the best others in the beam.
+    """`beams` with complete candidates among the finished, and the first others in the beam.
 
     `bonus` is the completion score of each live hypothesis `[B, K]`, or ().
     """
@@ -175,13 +181,13 @@ def advance_beams(
             sequences=sequences[:, :beam_size],
         ),
     )
-    scores, staying = tf.math.top_k(
-        tf.where(complete, -math.inf, candidates.scores), beam_size
-    )  # [B, K]
+    width = tf.shape(complete)[1]
+    _, staying = tf.math.top_k(tf.where(complete, -width, -tf.range(width)), beam_size)  # [B, K]
+    scores = tf.gather(tf.where(complete, -math.inf, candidates.scores), staying, batch_dims=1)
     parents = tf.gather(candidates.parents, staying, batch_dims=1)
     rows = tf.reshape(tf.range(tf.shape(parents)[0])[:, None] * slots + parents, [-1])  # [N]
     # The most that a live hypothesis can still reach, as log-probabilities only fall.
-    bound = rank(scores[:, 0], at.limits.max_length)
+    bound = rank(tf.reduce_max(scores, axis=1), at.limits.max_length)
     failed = candidates.failed & ~beams.done
     return Beams(
         live=Live(

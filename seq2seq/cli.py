@@ -203,6 +203,14 @@ def translate(
         Path | None,
         typer.Option(metavar="FILE", help="What each translation begins with, a line for each."),
     ] = None,
+    constraints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What each translation contains: a line for each, ||| between words or phrases. "
+            "Needs a beam, best of one more than they have pieces.",
+        ),
+    ] = None,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(metavar="MODEL", help="Average probabilities with this model; repeatable."),
@@ -259,8 +267,8 @@ def translate(
     ] = None,
 ) -> None:
     """Translate line by line: one line in, one line out, in order."""
-    if engine == "ray" and (resume or prefix is not None):
-        raise UsageError("--engine ray: cannot be used with --resume or --prefix")
+    if engine == "ray" and (resume or prefix or constraints):
+        raise UsageError("--engine ray: cannot be used with --resume, --prefix or --constraints")
     if engine == "local" and (address or workers or len(sources or ()) > 1):
         raise UsageError("--address, --workers and several inputs: need --engine ray")
     settings: Options = {
@@ -289,12 +297,15 @@ def translate(
         source=(sources or ["-"])[0],
         output=output,
         prefix=prefix,
+        constraints=constraints,
         settings=settings,
         render=renderer(output_format, n_best=n_best, alignment=alignment),
     )
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
     options = search_options(config.decoding, **settings)
+    if constraints:
+        options.check_can_constrain()
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     if engine == "ray":

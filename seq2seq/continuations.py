@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from seq2seq.constraints import NONE, met_by
 from seq2seq.limits import (
     FREE,
     Limits,
     forced_ids,
     may_not_follow,
     penalised,
+    per_row,
     without_repeated_ngrams,
 )
 from seq2seq.search_loop import Given
@@ -39,7 +41,10 @@ class Position:
         self.said = said
         self.given = given
         self.limits = limits._replace(
-            max_length=given.max_length, min_length=given.min_length, prefix=given.prefix
+            max_length=given.max_length,
+            min_length=given.min_length,
+            prefix=given.prefix,
+            constraints=given.constraints,
         )
 
 
@@ -86,6 +91,31 @@ def best_choices(logits: tf.Tensor, count: int, at: Position) -> Choices:
     return _forced(Choices(ids, scores, log_probs), logits, at)
 
 
+def constrained(choices: Choices, logits: tf.Tensor, at: Position) -> tuple[Choices, tf.Tensor]:
+    """`choices`, with those that bring a row nearer to what it must contain, and no early end.
+
+    And how many of these ids a row has met with each choice `[N, C]` int32.
+    """
+    met = met_by(at.limits.constraints, at.said, at.length)
+    wanted = met.wanted
+    if not isinstance(at.limits.prefix, tuple):
+        free = forced_ids(at.limits, at.length, logits) == FREE
+        wanted = tf.where(free[:, None], wanted, NONE)
+    twice = tf.reduce_any(choices.ids[:, :, None] == wanted[:, None], axis=2)
+    nothing, wanted = wanted == NONE, tf.maximum(wanted, 0)
+    log_probs = tf.where(nothing, -math.inf, _log_probs_of(wanted, logits))
+    ids = tf.concat([choices.ids, wanted], axis=1)
+    scores = tf.concat([tf.where(twice, -math.inf, choices.scores), log_probs], axis=1)
+    ids_met = met.ids_with(ids)
+    end = (ids == at.limits.end_id) | (at.length + 1 >= per_row(at.limits.max_length, ids))[:, None]
+    early = end & (ids_met < met.all_ids[:, None])
+    return Choices(
+        ids=ids,
+        scores=tf.where(early, -math.inf, scores),
+        log_probs=tf.concat([choices.log_probs, log_probs], axis=1),
+    ), ids_met
+
+
 def drawn_choices(
     logits: tf.Tensor,
     at: Position,
@@ -111,10 +141,10 @@ def drawn_choices(
     highest = tf.reduce_max(scores, axis=1, keepdims=True)
     columns = draw_nucleus(tf.exp((scores - highest) / temperature), keys=keys, top_p=top_p)
     ids = columns if ids is None else tf.gather(ids, columns, batch_dims=1)
-    ids, log_sums = ids[:, None], _log_sums(logits)
+    ids = ids[:, None]
     may_say = tf.gather(allowed, ids, batch_dims=1) > -math.inf
-    log_probs = tf.where(may_say, tf.gather(logits, ids, batch_dims=1) - log_sums, -math.inf)
-    log_probs = tf.where(tf.math.is_finite(log_sums), log_probs, math.nan)
+    log_probs = _log_probs_of(ids, logits)
+    log_probs = tf.where(may_say | tf.math.is_nan(log_probs), log_probs, -math.inf)
     return _forced(Choices(ids, log_probs, log_probs), logits, at)
 
 
@@ -124,9 +154,7 @@ def _forced(choices: Choices, logits: tf.Tensor, at: Position) -> Choices:
         return choices
     forced = forced_ids(at.limits, at.length, logits)[:, None]  # [N, 1]
     free = forced == FREE
-    log_sums = _log_sums(logits)
-    log_probs = tf.gather(logits, tf.maximum(forced, 0), batch_dims=1) - log_sums
-    log_probs = tf.where(tf.math.is_finite(log_sums), log_probs, math.nan)
+    log_probs = _log_probs_of(tf.maximum(forced, 0), logits)
     first = tf.range(size_of(choices.ids, 1)) == 0
     alone = tf.where(first, log_probs, -math.inf)  # [N, C]
     return Choices(
@@ -134,6 +162,13 @@ def _forced(choices: Choices, logits: tf.Tensor, at: Position) -> Choices:
         scores=tf.where(free, choices.scores, alone),
         log_probs=tf.where(free, choices.log_probs, alone),
     )
+
+
+def _log_probs_of(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Of some ids of each row `[N, C]`; NaN where the row is no distribution."""
+    log_sums = _log_sums(logits)
+    log_probs = tf.gather(logits, ids, batch_dims=1) - log_sums
+    return tf.where(tf.math.is_finite(log_sums), log_probs, math.nan)
 
 
 def _log_sums(logits: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """A model's searches and its forced decoding, each compiled once for batches of any shape.
 
-Shapes: B sentences, S source length, T target length, P prefix length, K hypotheses.
+Shapes: B sentences, S source length, T target length, P prefix length, X constraints of L ids, K
+hypotheses.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ class SearchKind(NamedTuple):
         penalises_repetition: Whether there is a repetition penalty.
         has_least_length: Whether there is a least length.
         has_prefix: Whether prefixes are given.
+        has_constraints: Whether constraints are given.
     """
 
     sampled: bool
@@ -53,6 +55,7 @@ class SearchKind(NamedTuple):
     penalises_repetition: bool = False
     has_least_length: bool = False
     has_prefix: bool = False
+    has_constraints: bool = False
 
 
 class SearchInputs(NamedTuple):
@@ -64,6 +67,7 @@ class SearchInputs(NamedTuple):
         max_lengths: `[B]` int32, most ids of each translation.
         min_lengths: `[B]` int32, fewest.
         prefixes: `[B, P]` int32, what each translation begins with, filled up with `FREE`.
+        constraints: `[B, X, L]` int32, what each translation contains; see `Limits`.
         numbers: `[B]` int64, the place of each sentence in the input: its share of random numbers.
         length_penalty: A number, as are the rest.
         coverage_penalty: Of beam search.
@@ -78,6 +82,7 @@ class SearchInputs(NamedTuple):
     max_lengths: Any
     min_lengths: Any
     prefixes: Any
+    constraints: Any
     numbers: Any
     length_penalty: Any
     coverage_penalty: Any
@@ -155,6 +160,7 @@ class CompiledSearch:
             self._forbidden,
             inputs.min_lengths if kind.has_least_length else 0,
             inputs.prefixes if kind.has_prefix else (),
+            inputs.constraints if kind.has_constraints else (),
             kind.no_repeat_ngram,
             inputs.repetition_penalty if kind.penalises_repetition else 1.0,
         )
@@ -211,6 +217,7 @@ def _signature() -> SearchInputs:
         max_lengths=sentences,
         min_lengths=sentences,
         prefixes=ids,
+        constraints=tf.TensorSpec([None, None, None], tf.int32),
         numbers=tf.TensorSpec([None], tf.int64),
         length_penalty=number,
         coverage_penalty=number,

@@ -24,6 +24,7 @@ from seq2seq.translation import Translation
 from seq2seq.translator import Translator
 
 _HASH_DIGITS = 16  # 64 bits tell any two files from each other that nobody made to be alike
+_SEPARATOR = "|||"  # Moses's; a tab is but a space to the reader of all text files
 _UNKNOWN_SHARE = 0.05  # of source pieces; more is warned about
 
 
@@ -35,6 +36,7 @@ class Job(NamedTuple):
         source: File of the texts, or `-` for standard input.
         output: File to write; None is standard output.
         prefix: File of what the translations begin with.
+        constraints: File of what they contain, `|||` between words and phrases.
         settings: Of the search.
         render: A translation as it is written.
     """
@@ -43,6 +45,7 @@ class Job(NamedTuple):
     source: str
     output: Path | None
     prefix: Path | None
+    constraints: Path | None
     settings: Options
     render: Renderer
 
@@ -95,9 +98,14 @@ class Job(NamedTuple):
         """The translator."""
         return Translator.load(self.models[0], ensemble=self.models[1:])
 
-    def prefixes(self, first: int = 0) -> Iterator[str] | None:
-        """Those of all lines from number `first` on, counted from 0."""
-        return islice(read_lines(self.prefix), first, None) if self.prefix else None
+    def given(self, first: int = 0) -> dict[str, Any]:
+        """Prefixes and constraints of all lines from number `first` on, counted from 0."""
+        prefixes, constraints = (
+            islice(read_lines(path), first, None) if path else None
+            for path in (self.prefix, self.constraints)
+        )
+        split = (line.split(_SEPARATOR) for line in constraints) if constraints else None
+        return {"prefixes": prefixes, "constraints": split}
 
     def deciding(self, translator: Translator, **written: Any) -> dict[str, Any]:
         """All that decides the output but the text, as JSON values; contents as hashes.
@@ -109,10 +117,11 @@ class Job(NamedTuple):
             translator: What the texts are translated by.
             **written: How translations are written.
         """
-        prefixes = hashlib.sha256()
-        for line in self.prefixes() or ():
-            prefixes.update(f"{line}\n".encode())
-        hashes = {**translator.fingerprints, "prefix": prefixes.hexdigest()}
+        hashes = {
+            **translator.fingerprints,
+            "prefix": _fingerprint(self.prefix),
+            "constraints": _fingerprint(self.constraints),
+        }
         searched = asdict(search_options(translator.config.decoding, **self.settings))
         del searched["details"]  # what is written of them is in the format
         return {
@@ -120,6 +129,14 @@ class Job(NamedTuple):
             **searched,
             **written,
         }
+
+
+def _fingerprint(path: Path | None) -> str:
+    """The hash of a text's lines; of none without a path."""
+    fingerprint = hashlib.sha256()
+    for line in read_lines(path) if path else ():
+        fingerprint.update(f"{line}\n".encode())
+    return fingerprint.hexdigest()
 
 
 def counts_of(translation: Translation) -> Counter[str]:
@@ -220,8 +237,8 @@ def _translate_rest(job: Job, translator: Translator, output: ResumableOutput) -
     )
     translations = translator.translate_iter(
         output.texts,
-        prefixes=job.prefixes(output.lines),
         first_number=output.lines + 1,
+        **job.given(output.lines),
         **job.settings,
     )
     for translation in summary.watch(translations):
@@ -247,9 +264,7 @@ def translate_stream(job: Job) -> None:
             path = Path(job.source)
             texts, total = read_lines(path), None if is_special(path) else count_lines(path)
         summary = Summary(total=total)
-        translations = translator.translate_iter(
-            texts, prefixes=job.prefixes(), ready=ready, **job.settings
-        )
+        translations = translator.translate_iter(texts, ready=ready, **job.given(), **job.settings)
         for number, translation in enumerate(summary.watch(translations)):
             stream.write(job.render(number, translation))
     summary.report()

@@ -28,6 +28,10 @@ class Limits(NamedTuple):
         prefix: What each hypothesis begins with, `[B, P]` int32, `FREE` where any id may stand; ()
             if there is none. It goes before all other limits but `max_length`, and its ids are
             scored like any others.
+        constraints: What each hypothesis contains, sequences of ids anywhere and in any order,
+            `[B, X, L]` int32 with X and L of 1 or more, filled up with `constraints.NONE`; () if
+            there are none. Of beam search only. They go before all other limits but `max_length`
+            and `prefix`; where `max_length` leaves no room for all of them there is no hypothesis.
         no_repeat_ngram: No hypothesis has the same ids twice in a row of so many (Paulus et al.
             2018, sec. 2.5); 0 allows all.
         repetition_penalty: Logits of ids that the hypothesis has already are divided by it where
@@ -39,6 +43,7 @@ class Limits(NamedTuple):
     forbidden_ids: tuple[int, ...] = ()
     min_length: Any = 0
     prefix: Any = ()
+    constraints: Any = ()
     no_repeat_ngram: int = 0
     repetition_penalty: tf.Tensor | float = 1.0
 
@@ -84,7 +89,7 @@ def may_not_follow(ids: tf.Tensor, limits: Limits, length: tf.Tensor) -> tf.Tens
         forbidden = tf.constant(sorted(limits.forbidden_ids))
         may_not = tf.reduce_any(ids[:, :, None] == forbidden, axis=2)
     if limits.has_least_length:
-        early = length + 1 < _per_row(limits.min_length, ids)  # [N]
+        early = length + 1 < per_row(limits.min_length, ids)  # [N]
         may_not |= early[:, None] & (ids == limits.end_id)
     return may_not
 
@@ -93,7 +98,7 @@ def forced_ids(limits: Limits, length: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """What each of the `rows` (any tensor `[N, ...]`) must say after `length` ids, or `FREE`."""
     padded = tf.pad(limits.prefix, [[0, 0], [0, 1]], constant_values=FREE)
     at = tf.minimum(length, tf.shape(limits.prefix)[1])
-    return _per_row(padded[:, at], rows)
+    return per_row(padded[:, at], rows)
 
 
 def penalised(logits: tf.Tensor, limits: Limits, said: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -134,7 +139,7 @@ def _places(ids: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     return tf.stack([columns[:, 0], tf.gather_nd(ids, columns)], axis=1)
 
 
-def _per_row(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """`[B]` as `[N]`: a sentence's value for each of its rows."""
+def per_row(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """`[B]` as `[N]`: a sentence's value for each of its `rows` (any tensor `[N, ...]`)."""
     sentences = tf.maximum(tf.shape(values)[0], 1)
     return tf.repeat(values, tf.shape(rows)[0] // sentences)

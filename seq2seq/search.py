@@ -385,6 +385,8 @@ def _follow(
 
     And, if asked for (else ()), the state before the last id of each is read.
     """
+    if not isinstance(limits.constraints, tuple):
+        raise UsageError("constraints: need beam_search; greedy search and sampling heed none")
     given = given_of(start.memory, limits, tf.size(start.ids), keys)
     ids = tf.cast(start.ids, tf.int32)
     first = _Progress(

@@ -2,7 +2,8 @@
 
 Sentences that are done leave the batch, and the loop ends when there are none left.
 
-Shapes: B sentences, N rows (as many for each sentence, side by side), P ids of a prefix.
+Shapes: B sentences, N rows (as many for each sentence, side by side), P ids of a prefix, X
+constraints of L ids.
 """
 
 import functools
@@ -24,6 +25,7 @@ class Given(NamedTuple):
         max_length: `[B]` int32.
         min_length: `[B]` int32, or ().
         prefix: `[B, P]` int32, or ().
+        constraints: `[B, X, L]` int32, or ().
         keys: Of random draws `[B]` uint64, or ().
     """
 
@@ -31,6 +33,7 @@ class Given(NamedTuple):
     max_length: tf.Tensor
     min_length: Any
     prefix: Any
+    constraints: Any
     keys: Any
 
 
@@ -42,6 +45,7 @@ def given_of(memory: Any, limits: Limits, sentences: tf.Tensor, keys: Any = ()) 
         max_length=limits.max_length,
         min_length=limits.min_length,
         prefix=limits.prefix,
+        constraints=limits.constraints,
         keys=keys,
     )
 

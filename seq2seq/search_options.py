@@ -123,17 +123,28 @@ class SearchOptions:
         """
         return self.batch_size * _WINDOW_BATCHES
 
-    def most_pieces(self, source_pieces: int, prefix_pieces: int = 0) -> int:
-        """The greatest length of a translation, end of sentence included."""
+    def most_pieces(self, source_pieces: int, given_pieces: int = 0) -> int:
+        """The greatest length of a translation, end of sentence included.
+
+        There is room for the pieces that are given, of prefix and constraints.
+        """
         if self.max_length is not None:
             most = self.max_length
         else:
             most = max(1, int(self.max_length_ratio * source_pieces + self.max_length_offset))
-        return max(most, prefix_pieces + 1)
+        return max(most, given_pieces + 1)
 
     def fewest_pieces(self, source_pieces: int) -> int:
         """The least length of a translation, end of sentence included."""
         return max(self.min_length, math.ceil(self.min_length_ratio * source_pieces))
+
+    def check_can_constrain(self) -> None:
+        """Raises a UsageError if these options cannot be used with constraints."""
+        if self.beam_size == 1:
+            raise UsageError(
+                "constraints: need a beam, which follows hypotheses with and without them; give a "
+                "beam size of 2 or more, better one more than there are pieces in them"
+            )
 
     @property
     def has_least_length(self) -> bool:

@@ -135,6 +135,7 @@ class TranslationGraph(tf.Module):
             max_lengths=tf.gather(max_lengths, pieces),
             min_lengths=nothing,
             prefixes=nothing[:, None],
+            constraints=nothing[:, None, None],
             numbers=tf.cast(nothing, tf.int64),
             length_penalty=tf.constant(options.length_penalty),
             coverage_penalty=number,

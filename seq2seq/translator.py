@@ -43,8 +43,17 @@ __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Trans
 # Most logits a scoring batch may have: 256 MB of float32.
 _SCORING_LOGITS = 1 << 26
 
-_MISSING = object()  # in the place of a text or prefix, where there are more of the others
-_FREE = -1  # in a prefix: `seq2seq.limits.FREE`, which to import would need TensorFlow
+_MISSING = object()  # in the place of a text, where there are more of what goes with it
+# `seq2seq.limits.FREE` and `seq2seq.constraints.NONE`, which to import would need TensorFlow.
+_FREE = _NONE = -1
+
+
+class _Request(NamedTuple):
+    """A text, and what its translation begins with and contains."""
+
+    text: str
+    prefix: str = ""
+    constraints: Sequence[str] = ()
 
 
 class _Sentence(NamedTuple):
@@ -57,6 +66,7 @@ class _Sentence(NamedTuple):
         pieces: Pieces of the whole text.
         unknown: Kept ones that stand for characters the vocabulary lacks, or for bytes of them.
         prefix: Target ids that the translation begins with.
+        constraints: Sequences of target ids that it contains.
     """
 
     number: int
@@ -65,6 +75,12 @@ class _Sentence(NamedTuple):
     pieces: int
     unknown: int
     prefix: list[int]
+    constraints: list[list[int]]
+
+    @property
+    def given_pieces(self) -> int:
+        """Target pieces that are given."""
+        return len(self.prefix) + sum(map(len, self.constraints))
 
 
 class Translator:
@@ -174,30 +190,38 @@ class Translator:
         texts: Iterable[str],
         *,
         prefixes: Iterable[str] | None = None,
+        constraints: Iterable[Sequence[str]] | None = None,
         **options: Unpack[Options],
     ) -> list[Translation]:
         """Translates every text, in order.
 
         A blank text has the empty translation. The result for a text depends on that text, its
-        prefix and the options alone, not on its neighbours.
+        prefix, its constraints and the options alone, not on its neighbours.
 
         Args:
             texts: One sentence each; a list even if it is one.
             prefixes: What each translation begins with; "" leaves a text free.
+            constraints: Words and phrases that each translation contains, anywhere and in any
+                order; [] leaves a text free. They go before banned pieces, and need a beam: best
+                one more than they have pieces (see `seq2seq.constraints`).
             **options: See `Options`.
 
         Raises:
             UsageError: `texts` is not an iterable of str, or an option is out of range.
-            DataError: A text is not valid Unicode, or there are not as many prefixes as texts.
+            DataError: A text is not valid Unicode, there are not as many prefixes or constraints as
+                texts, or the target vocabulary cannot write a constraint.
             FloatingPointError: The model's output is not a number.
         """
-        return list(self.translate_iter(texts, prefixes=prefixes, **options))
+        return list(
+            self.translate_iter(texts, prefixes=prefixes, constraints=constraints, **options)
+        )
 
     def translate_iter(
         self,
         texts: Iterable[str],
         *,
         prefixes: Iterable[str] | None = None,
+        constraints: Iterable[Sequence[str]] | None = None,
         ready: Callable[[], bool] | None = None,
         first_number: int = 1,
         **options: Unpack[Options],
@@ -211,6 +235,7 @@ class Translator:
         Args:
             texts: Any iterable, such as a file being read.
             prefixes: What each translation begins with.
+            constraints: What each translation contains.
             ready: Says whether the next text can be had without waiting for it. Where it cannot,
                 the texts read so far are translated first, so that whoever sends them one by one
                 has each answered before sending the next.
@@ -219,9 +244,12 @@ class Translator:
             **options: See `Options`.
         """
         _check_not_one_text("texts", texts)
+        checked = search_options(self.config.decoding, **options)
         if prefixes is not None:
             _check_not_one_text("prefixes", prefixes)
-        checked = search_options(self.config.decoding, **options)
+        if constraints is not None:
+            _check_not_one_text("constraints", constraints)
+            checked.check_can_constrain()
         vocabulary = self.tokenizers.target.vocabulary_size
         if checked.beam_size > vocabulary:
             raise UsageError(
@@ -229,8 +257,8 @@ class Translator:
                 "target vocabulary"
             )
         self._banned_ids(checked)
-        pairs = _with_prefixes(texts, prefixes)
-        return self._stream(pairs, checked, ready, first_number=first_number)
+        requests = _requests(texts, prefixes, constraints)
+        return self._stream(requests, checked, ready, first_number=first_number)
 
     def score(
         self, sources: Iterable[str], targets: Iterable[str], *, batch_size: int = 64
@@ -265,29 +293,29 @@ class Translator:
                 f"{len(source_texts)} sources, but {len(target_texts)} targets; each source needs "
                 "its own target"
             )
-        encoded = self._encode([(text, "") for text in source_texts], first_number=1)
+        encoded = self._encode([_Request(text) for text in source_texts], first_number=1)
         end = self.tokenizers.target.eos_id
         target_ids = [[*ids, end] for ids in self.tokenizers.target.encode_batch(target_texts)]
         return self._explain(encoded, target_ids, batch_size)
 
     def _stream(
         self,
-        texts: Iterable[tuple[str, str]],
+        requests: Iterable[_Request],
         options: SearchOptions,
         ready: Callable[[], bool] | None,
         *,
         first_number: int,
     ) -> Iterator[Translation]:
         number = first_number
-        for window in _windows(texts, size=options.window_size, ready=ready):
+        for window in _windows(requests, size=options.window_size, ready=ready):
             yield from self._translate_window(window, options, first_number=number)
             number += len(window)
 
     def _translate_window(
-        self, texts: Sequence[tuple[str, str]], options: SearchOptions, *, first_number: int
+        self, requests: Sequence[_Request], options: SearchOptions, *, first_number: int
     ) -> list[Translation]:
-        """The translations of texts and prefixes held in memory, in their order."""
-        sentences = self._encode(texts, first_number=first_number)
+        """The translations of texts held in memory, in their order."""
+        sentences = self._encode(requests, first_number=first_number)
         nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._nothing)
         found = [[nothing] for _ in sentences]
         for batch in _batches(sentences, options):
@@ -296,26 +324,28 @@ class Translator:
                 found[row] = row_hypotheses
         return [
             Translation(
-                source=text,
+                source=request.text,
                 hypotheses=hypotheses,
                 source_pieces=sentence.pieces,
                 source_unknown=sentence.unknown,
                 source_truncated=sentence.kept < sentence.pieces,
             )
-            for (text, _), hypotheses, sentence in zip(texts, found, sentences, strict=True)
+            for request, hypotheses, sentence in zip(requests, found, sentences, strict=True)
         ]
 
-    def _encode(self, texts: Sequence[tuple[str, str]], *, first_number: int) -> list[_Sentence]:
-        """Each text's source ids, cut to the model's greatest length, none if blank; its prefix."""
+    def _encode(self, requests: Sequence[_Request], *, first_number: int) -> list[_Sentence]:
+        """Each text's source ids, cut to the model's greatest length, none if blank; and what of
+        its translation is given.
+        """
         tokenizer = self.tokenizers.source
         most = self.most_source_pieces
-        source_ids = tokenizer.encode_batch([text for text, _ in texts])
-        prefixes = self.tokenizers.target.encode_batch([prefix for _, prefix in texts])
+        source_ids = tokenizer.encode_batch([request.text for request in requests])
+        prefixes = self.tokenizers.target.encode_batch([request.prefix for request in requests])
         sentences = []
-        for number, ((text, _), ids, prefix) in enumerate(
-            zip(texts, source_ids, prefixes, strict=True), start=first_number
+        for number, (request, ids, prefix) in enumerate(
+            zip(requests, source_ids, prefixes, strict=True), start=first_number
         ):
-            if not text.strip():
+            if not request.text.strip():
                 ids = []
             kept = ids[:most]
             sentences.append(
@@ -326,9 +356,21 @@ class Translator:
                     pieces=len(ids),
                     unknown=sum(number in tokenizer.unknown_ids for number in kept),
                     prefix=prefix,
+                    constraints=self._constraint_ids(request.constraints, number),
                 )
             )
         return sentences
+
+    def _constraint_ids(self, constraints: Sequence[str], number: int) -> list[list[int]]:
+        tokenizer = self.tokenizers.target
+        found = tokenizer.encode_batch(constraints) if constraints else []
+        for text, ids in zip(constraints, found, strict=True):
+            if tokenizer.unk_id in ids:
+                raise DataError(
+                    f"constraints of text {number}: {text!r} has characters that the target "
+                    "vocabulary cannot write; correct or remove it"
+                )
+        return [ids for ids in found if ids]
 
     def _search(
         self, sentences: Sequence[_Sentence], options: SearchOptions
@@ -366,10 +408,11 @@ class Translator:
             source=source,
             source_lengths=source_lengths,
             max_lengths=numbers(
-                (options.most_pieces(each.kept, len(each.prefix)) for each in sentences), np.int32
+                (options.most_pieces(each.kept, each.given_pieces) for each in sentences), np.int32
             ),
             min_lengths=numbers((options.fewest_pieces(each.kept) for each in sentences), np.int32),
             prefixes=_padded([each.prefix for each in sentences], rows, _FREE)[0],
+            constraints=_padded_constraints(sentences, rows),
             numbers=numbers((each.number for each in sentences), np.int64),
             length_penalty=np.float32(options.length_penalty),
             coverage_penalty=np.float32(options.coverage_penalty),
@@ -520,6 +563,7 @@ class Translator:
             penalises_repetition=options.repetition_penalty != 1.0,
             has_least_length=options.has_least_length,
             has_prefix=any(sentence.prefix for sentence in sentences),
+            has_constraints=any(sentence.constraints for sentence in sentences),
         )
         return self._compile(
             kind, lambda: CompiledSearch(self.models, self.tokenizers.target, kind)
@@ -582,32 +626,38 @@ def _same(details: Details) -> Callable[[], Details]:
     return lambda: details
 
 
-def _with_prefixes(
-    texts: Iterable[str], prefixes: Iterable[str] | None
-) -> Iterator[tuple[str, str]]:
-    """Each text with its prefix; both checked."""
-    if prefixes is None:
-        prefixes = itertools.repeat("")
-        pairs: Iterable[Any] = zip(texts, prefixes, strict=False)  # as many as there are texts
-    else:
-        pairs = itertools.zip_longest(texts, prefixes, fillvalue=_MISSING)
-    for index, (text, prefix) in enumerate(pairs):
-        if text is _MISSING or prefix is _MISSING:
-            more, fewer = ("prefixes", "texts") if text is _MISSING else ("texts", "prefixes")
+def _requests(
+    texts: Iterable[str],
+    prefixes: Iterable[str] | None,
+    constraints: Iterable[Sequence[str]] | None,
+) -> Iterator[_Request]:
+    """Each text with what goes with it; all checked."""
+    streams: dict[str, Iterable[Any] | None] = {
+        "texts": texts,
+        "prefixes": prefixes,
+        "constraints": constraints,
+    }
+    given = {name: each for name, each in streams.items() if each is not None}
+    for index, values in enumerate(itertools.zip_longest(*given.values(), fillvalue=_MISSING)):
+        of = dict(zip(given, values, strict=True))
+        ended = [name for name, each in of.items() if each is _MISSING]
+        if ended:
+            more = next(name for name in given if name not in ended)
             raise DataError(
-                f"{fewer}: there are {index}, fewer than {more}; each text needs its own prefix"
+                f"{ended[0]}: there are {index}, fewer than {more}; each text needs its own"
             )
-        _check_text("texts", index, text)
-        _check_text("prefixes", index, prefix)
-        yield text, prefix
+        _check_text("texts", index, of["texts"])
+        _check_text("prefixes", index, of.get("prefixes", ""))
+        _check_constraints(index, of.get("constraints", ()))
+        yield _Request(of["texts"], of.get("prefixes", ""), of.get("constraints", ()))
 
 
 def _windows(
-    texts: Iterable[tuple[str, str]], *, size: int, ready: Callable[[], bool] | None
-) -> Iterator[list[tuple[str, str]]]:
-    """`texts` in lists of at most `size`; what reading raises comes after what was read before."""
-    window: list[tuple[str, str]] = []
-    items = iter(texts)
+    requests: Iterable[_Request], *, size: int, ready: Callable[[], bool] | None
+) -> Iterator[list[_Request]]:
+    """`requests` in lists of at most `size`; what reading raises comes after those read before."""
+    window: list[_Request] = []
+    items = iter(requests)
     while True:
         try:
             item = next(items)
@@ -635,6 +685,17 @@ def _padded(
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     return ids, lengths
+
+
+def _padded_constraints(sentences: Sequence[_Sentence], rows: int) -> np.ndarray:
+    """`[rows, X, L]` int32, at least one of one id, that it need not be told apart."""
+    most = max([1, *(len(each.constraints) for each in sentences)])
+    longest = max([1, *(len(ids) for each in sentences for ids in each.constraints)])
+    padded = np.full((rows, most, longest), _NONE, np.int32)
+    for row, sentence in enumerate(sentences):
+        for place, ids in enumerate(sentence.constraints):
+            padded[row, place, : len(ids)] = ids
+    return padded
 
 
 def _batch_rows(sentences: int) -> int:
@@ -678,6 +739,16 @@ def _check_text(name: str, index: int, text: object) -> None:
         raise DataError(
             f"{name}[{index}]: not valid Unicode: a lone surrogate at character {err.start}"
         ) from err
+
+
+def _check_constraints(index: int, constraints: object) -> None:
+    if isinstance(constraints, str) or not isinstance(constraints, Sequence):
+        raise UsageError(
+            f"constraints[{index}]: got {type(constraints).__name__}, expected a list of str; put "
+            "one constraint in a list as well"
+        )
+    for place, text in enumerate(constraints):
+        _check_text(f"constraints[{index}]", place, text)
 
 
 def _check_probability(log_prob: float, sentence: _Sentence) -> None:

@@ -5,6 +5,7 @@ node 0, and id i after node n leads to node n * V + i + 1. So no two prefixes sh
 and a state that is not carried or not reordered gives another result.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ class Task(NamedTuple):
     prefix: tuple[int, ...] = ()  # -1: free
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
+    constraints: tuple[tuple[int, ...], ...] = ()
 
 
 def random_table(seed: int, *, vocabulary: int, depth: int) -> np.ndarray:
@@ -79,17 +81,73 @@ def log_prob_of(table: np.ndarray, ids: Sequence[int]) -> float:
 
 def may_follow(task: Task, said: tuple[int, ...]) -> list[int]:
     """The ids that may follow those `said`."""
-    if len(said) < len(task.prefix) and task.prefix[len(said)] >= 0:
-        return [task.prefix[len(said)]]
     n = task.no_repeat_ngram
     ngrams = {said[start : start + n] for start in range(len(said) - n + 1)} if n else set()
-    return [
+    tokens = [
         token
         for token in range(task.table.shape[1])
-        if token not in task.forbidden_ids
-        and not (token == task.end_id and len(said) + 1 < task.min_length)
-        and (*said, token)[-n:] not in ngrams
+        if token in wanted(task, said)
+        or (
+            token not in task.forbidden_ids
+            and not (token == task.end_id and len(said) + 1 < task.min_length)
+            and (*said, token)[-n:] not in ngrams
+        )
     ]
+    if is_forced(task, len(said)):
+        tokens = [task.prefix[len(said)]]
+    return [
+        token
+        for token in tokens
+        if not is_complete(task, (*said, token)) or has_all(task, (*said, token))
+    ]
+
+
+def is_forced(task: Task, place: int) -> bool:
+    return place < len(task.prefix) and task.prefix[place] >= 0
+
+
+def is_complete(task: Task, ids: tuple[int, ...]) -> bool:
+    return ids[-1] == task.end_id or len(ids) == task.max_length
+
+
+def has(said: tuple[int, ...], constraint: tuple[int, ...]) -> bool:
+    size = len(constraint)
+    return any(said[start : start + size] == constraint for start in range(len(said) + 1))
+
+
+def has_all(task: Task, said: tuple[int, ...]) -> bool:
+    return all(has(said, constraint) for constraint in task.constraints)
+
+
+def begun(said: tuple[int, ...], constraint: tuple[int, ...]) -> int:
+    """The most ids that `constraint` begins and `said` ends with."""
+    sizes = range(min(len(said), len(constraint)) + 1)
+    return max(size for size in sizes if said[len(said) - size :] == constraint[:size])
+
+
+def wanted(task: Task, said: tuple[int, ...]) -> set[int]:
+    """The next id of each constraint that `said` has not."""
+    if is_forced(task, len(said)):
+        return set()
+    return {each[begun(said, each)] for each in task.constraints if not has(said, each)}
+
+
+def ids_met(task: Task, said: tuple[int, ...]) -> int:
+    whole = sum(len(each) for each in task.constraints if has(said, each))
+    return whole + max(
+        [begun(said, each) for each in task.constraints if not has(said, each)] + [0]
+    )
+
+
+def in_turns(task: Task, found: Sequence[Found]) -> list[Found]:
+    """The best of each number of ids met, highest number first, then the second best, ..."""
+    turns: Counter[int] = Counter()
+    places = []
+    for each in sorted(found, key=lambda found: -score_of(task, found.ids)):
+        met = ids_met(task, each.ids)
+        places.append((turns[met], -met, each))
+        turns[met] += 1
+    return [each for _, _, each in sorted(places, key=lambda place: place[:2])]
 
 
 def score_of(task: Task, ids: Sequence[int]) -> float:
@@ -100,8 +158,8 @@ def score_of(task: Task, ids: Sequence[int]) -> float:
         for said in set(ids[:place]):
             positive = logits[said] > 0
             logits[said] *= task.repetition_penalty ** (-1 if positive else 1)
-        forced = place < len(task.prefix) and task.prefix[place] >= 0
-        total += float(log_softmax(task.table[node] if forced else logits)[token])
+        free = not is_forced(task, place) and token not in wanted(task, tuple(ids[:place]))
+        total += float(log_softmax(logits if free else task.table[node])[token])
         node = node * task.table.shape[1] + token + 1
     return total
 
@@ -119,7 +177,7 @@ def complete_hypotheses(task: Task, said: tuple[int, ...] = ()) -> Iterator[Foun
     """Every sequence there is: all that end in the end id, and all cut off at `max_length`."""
     for token in may_follow(task, said):
         ids = (*said, token)
-        if token == task.end_id or len(ids) == task.max_length:
+        if is_complete(task, ids):
             yield Found(ids, log_prob_of(task.table, ids))
         else:
             yield from complete_hypotheses(task, ids)
@@ -139,10 +197,8 @@ def beam_by_lists(
     live: list[tuple[int, ...]] = [()]
     finished: list[Found] = []
     while live:
-        best = sorted(continuations(task, live), key=lambda found: -score_of(task, found.ids))
-        complete = [
-            found.ids[-1] == task.end_id or len(found.ids) == task.max_length for found in best
-        ]
+        best = in_turns(task, continuations(task, live))
+        complete = [is_complete(task, found.ids) for found in best]
         leaving = [found for found, is_complete in zip(best, complete, strict=True) if is_complete]
         finished += [found for found in leaving if found in best[:beam_size]]
         if all(complete[:beam_size]):

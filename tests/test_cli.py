@@ -60,7 +60,8 @@ def test_help_lists_the_commands(capsysbinary):
             "-o --output --resume --beam-size --n-best --length-penalty --length-formula "
             "--coverage-penalty "
             "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
-            "--repetition-penalty --ban --prefix --ensemble --batch-size --batch-tokens --sample "
+            "--repetition-penalty --ban --prefix --constraints --ensemble "
+            "--batch-size --batch-tokens --sample "
             "--temperature --top-k --top-p --seed --format --alignment "
             "--engine --address --workers",
         ),

@@ -142,7 +142,7 @@ def test_what_a_killed_run_left_goes(loaded, in_process, inputs, tmp_path):
         (["-o", "output", "--engine=ray"], "name the files, and the folder"),
         (["-", "-o", "output", "--engine=ray"], "name the files, and the folder"),
         (["one.txt", "-o", "output", "--engine=ray", "--resume"], "cannot be used with --resume"),
-        (["one.txt", "-o", "output", "--engine=ray", "--prefix=one.txt"], "--resume or --prefix"),
+        (["one.txt", "-o", "output", "--engine=ray", "--prefix=one.txt"], "--resume, --prefix or"),
         (["one.txt", "long.txt", "-o", "output"], "several inputs: need --engine ray"),
         (["one.txt", "--workers=2"], "--workers and several inputs: need --engine ray"),
         (["one.txt", "../{here}/one.txt", "-o", "output", "--engine=ray"], "of two inputs, which"),

@@ -44,6 +44,7 @@ def inputs(**changes: Any) -> SearchInputs:
         "max_lengths": np.full(3, MOST, np.int32),
         "min_lengths": np.zeros(3, np.int32),
         "prefixes": np.zeros((3, 0), np.int32),
+        "constraints": np.zeros((3, 0, 0), np.int32),
         "numbers": np.arange(3),
         "length_penalty": np.float32(0.8),
         "coverage_penalty": np.float32(0.0),
@@ -78,6 +79,7 @@ KINDS = {
         has_least_length=True,
         has_prefix=True,
     ),
+    "constrained": SearchKind(sampled=False, beam_size=3, n_best=3, has_constraints=True),
 }
 
 
@@ -89,7 +91,12 @@ def test_what_is_found_has_the_models_probability_and_rank(
     model = model_of(1, attention)
     prefixes = np.array([[6], [FREE], [5]], np.int32)
     least = np.array([4, 0, 5], np.int32)
-    found = CompiledSearch([model], IDS, kind)(inputs(prefixes=prefixes, min_lengths=least))
+    constraints = np.array(
+        [[[9, 8], [7, -1]], [[-1, -1], [-1, -1]], [[11, 11], [-1, -1]]], np.int32
+    )
+    found = CompiledSearch([model], IDS, kind)(
+        inputs(prefixes=prefixes, min_lengths=least, constraints=constraints)
+    )
     ids, lengths, log_probs, scores = (part.numpy() for part in found)
     assert (lengths > 0).all()
     for row, k in np.ndindex(lengths.shape):
@@ -104,6 +111,9 @@ def test_what_is_found_has_the_models_probability_and_rank(
             assert len({*said}) == len(said)
             assert 4 not in said
             assert (said[0] == prefixes[row, 0]) if row != 1 else 5 not in said
+        if kind is KINDS["constrained"]:
+            words = "".join(f" {token}" for token in said) + " "
+            assert all(each in words for each in ([" 9 8 ", " 7 "], [], [" 11 11 "])[row])
     assert (np.diff(scores, axis=1) <= 0).all()
 
 

@@ -140,6 +140,28 @@ def test_penalties_and_limits_reach_the_search(loaded, translator, source, tmp_p
     assert lines != [each.text for each in translator.translate(SOURCE_LINES, beam_size=3)]
 
 
+def test_constraints_are_read_line_by_line(loaded, translator, source, tmp_path, capsysbinary):
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("cat ||| red\ndog\n\na book\n\n", encoding="utf-8")
+    arguments = ["--beam-size", "9", "--constraints", str(constraints)]
+    assert main(["translate", loaded, str(source), *arguments]) == 0
+    lines, _ = output_of(capsysbinary)
+    expected = translator.translate(
+        SOURCE_LINES, constraints=[["cat", "red"], ["dog"], [], ["a book"], []], beam_size=9
+    )
+    assert lines == [translation.text for translation in expected]
+    assert "cat" in lines[0]
+    assert "red" in lines[0]
+    assert lines[1] == ""  # of a blank line
+    assert "a book" in lines[3]
+
+
+def test_constraints_need_a_beam(not_loaded, source, capsysbinary):
+    arguments = ["--constraints", str(source), "--beam-size", "1"]
+    assert main(["translate", not_loaded, str(source), *arguments]) == 2
+    assert error_of(capsysbinary).startswith("error: constraints: need a beam")
+
+
 def test_alignment_needs_attention(not_loaded, source, monkeypatch, capsysbinary):
     config = cli.load_model_config(Path(not_loaded))
     plain = config.model_copy(
@@ -361,6 +383,7 @@ def errors_of(capsysbinary):
         ["--n-best", "2"],
         ["--sample", "--seed", "3", "--format", "jsonl"],
         ["--prefix", "PREFIXES"],
+        ["--constraints", "PREFIXES", "--beam-size", "3", "--length-penalty", "0"],
     ],
     ids=" ".join,
 )

@@ -32,13 +32,13 @@ NOTHING = Details([END], [], [], None)
 class StandIn(Translator):
     fingerprints = {}
 
-    def _translate_window(self, texts, options, *, first_number):
+    def _translate_window(self, requests, options, *, first_number):
         time.sleep(0.003)
-        window = f"{first_number}+{len(texts)}"
+        window = f"{first_number}+{len(requests)}"
         return [
             Translation(text, [Hypothesis(f"{number} of {window}: {text}", 0.0, 0.0, [], False,
                                           explain=lambda: NOTHING)])
-            for number, (text, prefix) in enumerate(texts, first_number)
+            for number, (text, *_) in enumerate(requests, first_number)
         ]
 
 def load(folder, ensemble=()):

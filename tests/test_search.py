@@ -17,6 +17,7 @@ from search_oracles import (
     complete_hypotheses,
     count_up_step,
     greedy_by_lists,
+    has_all,
     log_prob_of,
     log_softmax,
     nucleus,
@@ -27,6 +28,7 @@ from search_oracles import (
     table_step,
 )
 
+from seq2seq.constraints import NONE
 from seq2seq.errors import UsageError
 from seq2seq.search import (
     Hypotheses,
@@ -64,9 +66,21 @@ def table_limits(tasks: Sequence[Task]) -> Limits:
         first.forbidden_ids,
         tf.constant([task.min_length for task in tasks]),
         tf.constant(prefixes) if first.prefix else (),
-        first.no_repeat_ngram,
-        first.repetition_penalty,
+        constraints=constraints_of(tasks) if any(task.constraints for task in tasks) else (),
+        no_repeat_ngram=first.no_repeat_ngram,
+        repetition_penalty=first.repetition_penalty,
     )
+
+
+def constraints_of(tasks: Sequence[Task]) -> tf.Tensor:
+    """`[B, X, L]`, filled up."""
+    most = max(len(task.constraints) for task in tasks)
+    longest = max(len(each) for task in tasks for each in task.constraints)
+    filled = np.full((len(tasks), most, longest), NONE, np.int32)
+    for row, task in enumerate(tasks):
+        for column, each in enumerate(task.constraints):
+            filled[row, column, : len(each)] = each
+    return tf.constant(filled)
 
 
 def found_in(hypotheses: Hypotheses) -> list[list[Found]]:
@@ -244,6 +258,91 @@ def test_a_thousand_sentences_with_all_options_equal_a_beam_of_lists(seed: int) 
         np.testing.assert_allclose(scores, ranks, rtol=1e-5, atol=1e-5)
         if greedy[number]:  # else all was forbidden at some step
             assert_found(greedy[number], [greedy_by_lists(task)])
+
+
+def random_constraints(seed: int) -> Options:
+    """Beams that look at every id, and up to three constraints of up to three ids."""
+    tasks, _, length_penalty, formula = random_options(seed)
+    random = np.random.default_rng(seed)
+    vocabulary = tasks[0].table.shape[1]
+    said = [token for token in range(vocabulary) if token != tasks[0].end_id]
+    tasks = [
+        task._replace(
+            max_length=int(random.integers(2, 5)),
+            constraints=tuple(
+                tuple(random.choice(said, random.choice([1, 1, 2, 3])).tolist())
+                for _ in range(random.choice([0, 1, 1, 2, 3]))
+            ),
+        )
+        for task in tasks
+    ]
+    return Options(tasks, int(random.integers(vocabulary - 1, 8)), length_penalty, formula)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_thousand_sentences_with_constraints_equal_a_beam_of_lists(seed: int) -> None:
+    tasks, beam_size, length_penalty, formula = random_constraints(seed)
+    hypotheses = beam_search(
+        table_step,
+        table_start([task.table for task in tasks]),
+        table_limits(tasks),
+        beam_size=beam_size,
+        length_penalty=length_penalty,
+        length_formula=formula,
+    )
+    found = found_in(hypotheses)
+    for each, task in zip(found, tasks, strict=True):
+        expected = beam_by_lists(
+            task, beam_size=beam_size, length_penalty=length_penalty, formula=formula
+        )
+        assert_found(each, expected)
+        assert all(has_all(task, hypothesis.ids) for hypothesis in each)
+
+
+@repeatably
+@given(seed=st.integers(0, 2**32), length_penalty=st.floats(0.0, 2.0))
+def test_a_beam_wide_enough_finds_the_best_with_all_constraints(
+    seed: int, length_penalty: float
+) -> None:
+    task = Task(random_table(seed, vocabulary=3, depth=4), 2, 4, constraints=((1, 0), (1,)))
+    (found,) = found_in(
+        beam_search(
+            table_step,
+            table_start([task.table]),
+            table_limits([task]),
+            beam_size=24,
+            length_penalty=length_penalty,
+        )
+    )
+    every = [each for each in complete_hypotheses(task) if has_all(task, each.ids)]
+    # 102, x102, 10x2, and all of four letters but 0000 0001 0011 0111 1111.
+    assert len(found) == len(every) == 1 + 2 + 2 + 16 - 5
+    assert_found(found[:1], sorted(every, key=lambda each: -penalised(each, length_penalty))[:1])
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3])
+def test_constraints_are_met_by_any_beam_with_room_for_them(beam_size: int) -> None:
+    # Each overlaps the next, itself, or both: 0 1 0 | 0 1 1 | 1 1.
+    constraints = ((0, 1, 0), (0, 1, 1), (1, 1))
+    tasks = [
+        Task(random_table(seed, vocabulary=4, depth=9), 3, 9, constraints=constraints)
+        for seed in range(8)
+    ]
+    limits = table_limits(tasks)
+    start = table_start([task.table for task in tasks])
+    found = found_in(
+        beam_search(table_step, start, limits, beam_size=beam_size, length_penalty=1.0)
+    )
+    assert all(has_all(tasks[0], each.ids) for hypotheses in found for each in hypotheses)
+    assert all(found)
+
+
+@pytest.mark.parametrize("find", [SEARCHES["greedy"], SEARCHES["sample"]], ids=["greedy", "sample"])
+def test_searches_without_a_beam_refuse_constraints(find: Any) -> None:
+    limits = Limits(3, 4, constraints=tf.constant([[[1]]]))
+    start = table_start([random_table(0, vocabulary=4, depth=4)])
+    with pytest.raises(UsageError, match="constraints: need beam_search"):
+        find(table_step, start, limits)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from model_fixtures import tiny_config
+from training_fixtures import config_for, write_corpus
 
 from seq2seq.config import Config
 from seq2seq.errors import DataError
+from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation_experiment import TranslationExperiment
+from seq2seq.workers import start_workers
 
 
 def config_with(folder: Path, source: bytes, target: bytes, **data: Any) -> Config:
@@ -47,3 +50,32 @@ def test_validation_pairs_that_are_trained_on_are_warned_of(tmp_path: Path) -> N
         "validation pairs that are training pairs as well: 4; scores are too good by that much"
     )
     assert f"warning: {warning}" in notes
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2])
+def test_pieces_are_drawn_anew_in_each_epoch_where_that_is_asked_for(
+    tmp_path: Path, alpha: float
+) -> None:
+    config = config_for(
+        write_corpus(tmp_path),
+        tokenizer={"type": "unigram", "vocabulary_size": 24, "byte_fallback": False},
+        training={"subword_sampling": alpha, "batch_tokens": 4096},
+    )
+    experiment = TranslationExperiment(config)
+    experiment.prepare(tmp_path)
+    experiment.build(tmp_path, start_workers(None, 1))
+
+    def source_ids(numbers: range) -> list[list[int]]:
+        """Without the end of each."""
+        with experiment.batches(numbers) as batches:
+            return sorted(
+                row[: length - 1].tolist()
+                for each in batches
+                for row, length in zip(each.batch.source, each.batch.source_lengths, strict=True)
+            )
+
+    steps = experiment.steps_per_epoch
+    first, second = source_ids(range(steps)), source_ids(range(steps, 2 * steps))
+    decode = TokenizerPair.load(tmp_path / "tokenizer").source.decode
+    assert sorted(map(decode, first)) == sorted(map(decode, second))
+    assert (first != second) == bool(alpha)

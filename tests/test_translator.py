@@ -315,6 +315,43 @@ def test_there_are_as_many_prefixes_as_texts(without_model):
         without_model.translate([""], prefixes="a")
 
 
+def test_every_translation_contains_its_constraints(translator):
+    constraints = [["cat"], [], ["red", "a book"], ["", "cat"]]
+    free = texts_of(translator.translate(SENTENCES[:4], beam_size=9))
+    found = translator.translate(
+        SENTENCES[:4], constraints=constraints, beam_size=9, n_best=3, banned=["c"]
+    )
+    for translation, wanted in zip(found, constraints, strict=True):
+        for hypothesis in translation.hypotheses:
+            assert all(text in hypothesis.text for text in wanted)
+        assert translation.log_prob == pytest.approx(sum(translation.details.log_probs), rel=1e-4)
+    assert not any("cat" in text for text in (free[0], free[3]))
+    assert free[1] == found[1].text
+    # Room is made where the greatest length leaves none.
+    (short,) = translator.translate(SENTENCES[:1], constraints=[["cat"]], beam_size=9, max_length=1)
+    assert "cat" in short.text
+    assert len(short.hypotheses[0].ids) == len(" cat") + 1
+
+
+def test_constraints_that_cannot_be_met_are_refused(without_model):
+    def refused(error, message, constraints, **options):
+        with pytest.raises(error, match=message):
+            without_model.translate(["a"], constraints=constraints, **options)
+
+    refused(UsageError, "constraints: need a beam, .* give a beam size of 2 or", [[]], beam_size=1)
+    refused(UsageError, "constraints: need a beam", [[]], sampling=Sampling())
+    refused(UsageError, "constraints: got str, expected a list", "cat", beam_size=2)
+    refused(UsageError, r"constraints\[0\]: got str, expected a list of", ["cat"], beam_size=2)
+    refused(UsageError, r"constraints\[0\]\[1\]: got int, expected str", [["a", 1]], beam_size=2)
+    refused(DataError, "constraints: there are 0, fewer than texts; each text", [], beam_size=2)
+    refused(
+        DataError,
+        "constraints of text 1: '\u732b' has characters that the target vocabulary cannot write",
+        [["cat", "\u732b"]],
+        beam_size=2,
+    )
+
+
 def test_a_banned_piece_is_never_said(translator):
     usual = translator.translate(SENTENCES)
     piece = max({piece for each in usual for piece in each.pieces})
@@ -376,7 +413,7 @@ def test_equal_texts_are_marked(translator):
     ids = [[letter, end, end], [other, end, end], [space, letter, end], [space, other, end]]
     numbers = np.zeros([1, 4])
     found = Hypotheses(np.array([ids]), np.array([[2, 2, 3, 3]]), numbers, numbers)
-    (sentence,) = translator._encode([("a", "")], first_number=1)
+    (sentence,) = translator._encode([translator_module._Request("a")], first_number=1)
     hypotheses = translator._hypotheses(found, 0, sentence)
     assert [each.text for each in hypotheses] == ["t", "o", "t", "o"]
     assert [each.duplicate for each in hypotheses] == [False, False, True, True]
@@ -384,7 +421,7 @@ def test_equal_texts_are_marked(translator):
 
 def test_a_batch_holds_no_more_than_its_tokens():
     sentences = [
-        translator_module._Sentence(number, [0] * length, length - 1, length - 1, 0, [])
+        translator_module._Sentence(number, [0] * length, length - 1, length - 1, 0, [], [])
         for number, length in enumerate([3, 9, 2, 4, 1], 1)
     ]
     options = search_options(DecodingConfig(), batch_size=3, batch_tokens=9)
@@ -412,7 +449,7 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
         for translation in both.translate(SENTENCES, max_length=6, **options):
             alone = [
                 each._explain(
-                    each._encode([(translation.source, "")], first_number=1),
+                    each._encode([translator_module._Request(translation.source)], first_number=1),
                     [translation.hypotheses[0].ids],
                     1,
                 )[0]
