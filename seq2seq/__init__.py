@@ -53,6 +53,7 @@ The modules in reading order. Those marked * import TensorFlow.
     text_decoding   * a language model's passes over text, compiled
     search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
+    sentences         texts on their way to the model: checked, as ids, in batches
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
     translation_graph * a translator and its tokenizers as one graph: strings in, strings out
     export            that graph as a SavedModel, verified and published whole

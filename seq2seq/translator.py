@@ -9,13 +9,12 @@ T target length, K beam, V vocabulary.
 """
 
 import hashlib
-import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
@@ -28,6 +27,19 @@ from seq2seq.search_options import (
     SearchOptions,
     check_whole_number,
     search_options,
+)
+from seq2seq.sentences import (
+    Request,
+    Sentence,
+    batch_of,
+    batch_rows,
+    batches_of,
+    check_not_one_text,
+    checked_texts,
+    encoded,
+    padded,
+    requests_of,
+    windows,
 )
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details, Hypothesis, Translation
@@ -42,45 +54,6 @@ __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Trans
 
 # Most logits a scoring batch may have: 256 MB of float32.
 _SCORING_LOGITS = 1 << 26
-
-_MISSING = object()  # in the place of a text, where there are more of what goes with it
-# `seq2seq.limits.FREE` and `seq2seq.constraints.NONE`, which to import would need TensorFlow.
-_FREE = _NONE = -1
-
-
-class _Request(NamedTuple):
-    """A text, and what its translation begins with and contains."""
-
-    text: str
-    prefix: str = ""
-    constraints: Sequence[str] = ()
-
-
-class _Sentence(NamedTuple):
-    """A text ready for the model.
-
-    Attributes:
-        number: Its place in the input, from 1.
-        ids: Source ids, end of sentence included.
-        kept: Pieces among them; 0 if the text is blank.
-        pieces: Pieces of the whole text.
-        unknown: Kept ones that stand for characters the vocabulary lacks, or for bytes of them.
-        prefix: Target ids that the translation begins with.
-        constraints: Sequences of target ids that it contains.
-    """
-
-    number: int
-    ids: list[int]
-    kept: int
-    pieces: int
-    unknown: int
-    prefix: list[int]
-    constraints: list[list[int]]
-
-    @property
-    def given_pieces(self) -> int:
-        """Target pieces that are given."""
-        return len(self.prefix) + sum(map(len, self.constraints))
 
 
 class Translator:
@@ -243,12 +216,12 @@ class Translator:
                 sampling draws by it.
             **options: See `Options`.
         """
-        _check_not_one_text("texts", texts)
+        check_not_one_text("texts", texts)
         checked = search_options(self.config.decoding, **options)
         if prefixes is not None:
-            _check_not_one_text("prefixes", prefixes)
+            check_not_one_text("prefixes", prefixes)
         if constraints is not None:
-            _check_not_one_text("constraints", constraints)
+            check_not_one_text("constraints", constraints)
             checked.check_can_constrain()
         vocabulary = self.tokenizers.target.vocabulary_size
         if checked.beam_size > vocabulary:
@@ -257,7 +230,7 @@ class Translator:
                 "target vocabulary"
             )
         self._banned_ids(checked)
-        requests = _requests(texts, prefixes, constraints)
+        requests = requests_of(texts, prefixes, constraints)
         return self._stream(requests, checked, ready, first_number=first_number)
 
     def score(
@@ -286,39 +259,39 @@ class Translator:
             FloatingPointError: The model's output is not a number.
         """
         check_whole_number("batch size", batch_size, at_least=1)
-        source_texts = _checked_texts("sources", sources)
-        target_texts = _checked_texts("targets", targets)
+        source_texts = checked_texts("sources", sources)
+        target_texts = checked_texts("targets", targets)
         if len(source_texts) != len(target_texts):
             raise DataError(
                 f"{len(source_texts)} sources, but {len(target_texts)} targets; each source needs "
                 "its own target"
             )
-        encoded = self._encode([_Request(text) for text in source_texts], first_number=1)
+        sentences = self._encoded([Request(text) for text in source_texts], first_number=1)
         end = self.tokenizers.target.eos_id
         target_ids = [[*ids, end] for ids in self.tokenizers.target.encode_batch(target_texts)]
-        return self._explain(encoded, target_ids, batch_size)
+        return self._explain(sentences, target_ids, batch_size)
 
     def _stream(
         self,
-        requests: Iterable[_Request],
+        requests: Iterable[Request],
         options: SearchOptions,
         ready: Callable[[], bool] | None,
         *,
         first_number: int,
     ) -> Iterator[Translation]:
         number = first_number
-        for window in _windows(requests, size=options.window_size, ready=ready):
+        for window in windows(requests, size=options.window_size, ready=ready):
             yield from self._translate_window(window, options, first_number=number)
             number += len(window)
 
     def _translate_window(
-        self, requests: Sequence[_Request], options: SearchOptions, *, first_number: int
+        self, requests: Sequence[Request], options: SearchOptions, *, first_number: int
     ) -> list[Translation]:
         """The translations of texts held in memory, in their order."""
-        sentences = self._encode(requests, first_number=first_number)
+        sentences = self._encoded(requests, first_number=first_number)
         nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._nothing)
         found = [[nothing] for _ in sentences]
-        for batch in _batches(sentences, options):
+        for batch in batches_of(sentences, options):
             hypotheses = self._search([sentences[row] for row in batch], options)
             for row, row_hypotheses in zip(batch, hypotheses, strict=True):
                 found[row] = row_hypotheses
@@ -333,47 +306,16 @@ class Translator:
             for request, hypotheses, sentence in zip(requests, found, sentences, strict=True)
         ]
 
-    def _encode(self, requests: Sequence[_Request], *, first_number: int) -> list[_Sentence]:
-        """Each text's source ids, cut to the model's greatest length, none if blank; and what of
-        its translation is given.
-        """
-        tokenizer = self.tokenizers.source
-        most = self.most_source_pieces
-        source_ids = tokenizer.encode_batch([request.text for request in requests])
-        prefixes = self.tokenizers.target.encode_batch([request.prefix for request in requests])
-        sentences = []
-        for number, (request, ids, prefix) in enumerate(
-            zip(requests, source_ids, prefixes, strict=True), start=first_number
-        ):
-            if not request.text.strip():
-                ids = []
-            kept = ids[:most]
-            sentences.append(
-                _Sentence(
-                    number=number,
-                    ids=[*kept, tokenizer.eos_id],
-                    kept=len(kept),
-                    pieces=len(ids),
-                    unknown=sum(number in tokenizer.unknown_ids for number in kept),
-                    prefix=prefix,
-                    constraints=self._constraint_ids(request.constraints, number),
-                )
-            )
-        return sentences
-
-    def _constraint_ids(self, constraints: Sequence[str], number: int) -> list[list[int]]:
-        tokenizer = self.tokenizers.target
-        found = tokenizer.encode_batch(constraints) if constraints else []
-        for text, ids in zip(constraints, found, strict=True):
-            if tokenizer.unk_id in ids:
-                raise DataError(
-                    f"constraints of text {number}: {text!r} has characters that the target "
-                    "vocabulary cannot write; correct or remove it"
-                )
-        return [ids for ids in found if ids]
+    def _encoded(self, requests: Sequence[Request], *, first_number: int) -> list[Sentence]:
+        return encoded(
+            requests,
+            self.tokenizers,
+            most_pieces=self.most_source_pieces,
+            first_number=first_number,
+        )
 
     def _search(
-        self, sentences: Sequence[_Sentence], options: SearchOptions
+        self, sentences: Sequence[Sentence], options: SearchOptions
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each sentence of one batch."""
         from seq2seq.runtime import memory_for
@@ -388,32 +330,12 @@ class Translator:
             hypotheses.append(self._hypotheses(arrays, row, sentence))
         return self._explained(sentences, hypotheses) if options.details else hypotheses
 
-    def _inputs(self, sentences: Sequence[_Sentence], options: SearchOptions) -> Any:
+    def _inputs(self, sentences: Sequence[Sentence], options: SearchOptions) -> Any:
         from seq2seq.decoding import SearchInputs
 
         sampling = options.sampling or Sampling()
-        rows = _batch_rows(len(sentences))
-        source, source_lengths = _padded(
-            [sentence.ids for sentence in sentences], rows, self.tokenizers.source.eos_id
-        )
-
-        def numbers(values: Iterable[int], dtype: type) -> np.ndarray:
-            filled: np.ndarray = np.zeros(
-                rows, dtype
-            )  # rows that only fill up the batch end at once
-            filled[: len(sentences)] = list(values)
-            return filled
-
         return SearchInputs(
-            source=source,
-            source_lengths=source_lengths,
-            max_lengths=numbers(
-                (options.most_pieces(each.kept, each.given_pieces) for each in sentences), np.int32
-            ),
-            min_lengths=numbers((options.fewest_pieces(each.kept) for each in sentences), np.int32),
-            prefixes=_padded([each.prefix for each in sentences], rows, _FREE)[0],
-            constraints=_padded_constraints(sentences, rows),
-            numbers=numbers((each.number for each in sentences), np.int64),
+            **batch_of(sentences, options, end_id=self.tokenizers.source.eos_id),
             length_penalty=np.float32(options.length_penalty),
             coverage_penalty=np.float32(options.coverage_penalty),
             repetition_penalty=np.float32(options.repetition_penalty),
@@ -422,7 +344,7 @@ class Translator:
             seed=np.int64(sampling.seed),
         )
 
-    def _hypotheses(self, found: "Hypotheses", row: int, sentence: _Sentence) -> list[Hypothesis]:
+    def _hypotheses(self, found: "Hypotheses", row: int, sentence: Sentence) -> list[Hypothesis]:
         """Those of one row, best first."""
         tokenizer = self.tokenizers.target
         hypotheses: list[Hypothesis] = []
@@ -447,11 +369,11 @@ class Translator:
             )
         return hypotheses
 
-    def _explainer(self, sentence: _Sentence, said: list[int]) -> Callable[[], Details]:
+    def _explainer(self, sentence: Sentence, said: list[int]) -> Callable[[], Details]:
         return lambda: self._explain([sentence], [said], batch_size=1)[0]
 
     def _explained(
-        self, sentences: Sequence[_Sentence], hypotheses: Sequence[list[Hypothesis]]
+        self, sentences: Sequence[Sentence], hypotheses: Sequence[list[Hypothesis]]
     ) -> list[list[Hypothesis]]:
         """`hypotheses` of each sentence with their details found, many at a time."""
         told = [
@@ -467,7 +389,7 @@ class Translator:
         ]
 
     def _explain(
-        self, sentences: Sequence[_Sentence], targets: Sequence[Sequence[int]], batch_size: int
+        self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]], batch_size: int
     ) -> list[Details]:
         """What forced decoding tells of each target as the translation of its sentence."""
         explained: dict[int, Details] = {}
@@ -479,16 +401,16 @@ class Translator:
         return [explained[row] for row in range(len(targets))]
 
     def _explain_batch(
-        self, sentences: Sequence[_Sentence], targets: Sequence[Sequence[int]]
+        self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]]
     ) -> list[Details]:
         """The same of one batch."""
         from seq2seq.runtime import memory_for
 
-        rows = _batch_rows(len(sentences))
-        source, source_lengths = _padded(
+        rows = batch_rows(len(sentences))
+        source, source_lengths = padded(
             [sentence.ids for sentence in sentences], rows, self.tokenizers.source.eos_id
         )
-        target, target_lengths = _padded(targets, rows, self.tokenizers.target.eos_id)
+        target, target_lengths = padded(targets, rows, self.tokenizers.target.eos_id)
         with memory_for(f"{len(sentences)} sentences at a time", advice="lower the batch size"):
             found = self._compiled_forced()(source, source_lengths, target, target_lengths)
         log_probs = found.log_probs.numpy()
@@ -546,7 +468,7 @@ class Translator:
             rows = rows[size:]
 
     def _compiled_search(
-        self, options: SearchOptions, sentences: Sequence[_Sentence]
+        self, options: SearchOptions, sentences: Sequence[Sentence]
     ) -> Callable[..., Any]:
         from seq2seq.decoding import CompiledSearch, SearchKind
 
@@ -608,150 +530,11 @@ def _loaded(
     return model
 
 
-def _batches(sentences: Sequence[_Sentence], options: SearchOptions) -> Iterator[list[int]]:
-    """The rows of each batch, blank sentences left out.
-
-    Longest first: the batch that needs most memory is met at once, not at the end.
-    """
-    rows = [row for row, sentence in enumerate(sentences) if sentence.kept]
-    rows.sort(key=lambda row: -len(sentences[row].ids))
-    while rows:
-        most = max(1, options.batch_tokens // len(sentences[rows[0]].ids))
-        size = min(options.batch_size, _whole_rows(most))
-        yield rows[:size]
-        rows = rows[size:]
-
-
 def _same(details: Details) -> Callable[[], Details]:
     return lambda: details
 
 
-def _requests(
-    texts: Iterable[str],
-    prefixes: Iterable[str] | None,
-    constraints: Iterable[Sequence[str]] | None,
-) -> Iterator[_Request]:
-    """Each text with what goes with it; all checked."""
-    streams: dict[str, Iterable[Any] | None] = {
-        "texts": texts,
-        "prefixes": prefixes,
-        "constraints": constraints,
-    }
-    given = {name: each for name, each in streams.items() if each is not None}
-    for index, values in enumerate(itertools.zip_longest(*given.values(), fillvalue=_MISSING)):
-        of = dict(zip(given, values, strict=True))
-        ended = [name for name, each in of.items() if each is _MISSING]
-        if ended:
-            more = next(name for name in given if name not in ended)
-            raise DataError(
-                f"{ended[0]}: there are {index}, fewer than {more}; each text needs its own"
-            )
-        _check_text("texts", index, of["texts"])
-        _check_text("prefixes", index, of.get("prefixes", ""))
-        _check_constraints(index, of.get("constraints", ()))
-        yield _Request(of["texts"], of.get("prefixes", ""), of.get("constraints", ()))
-
-
-def _windows(
-    requests: Iterable[_Request], *, size: int, ready: Callable[[], bool] | None
-) -> Iterator[list[_Request]]:
-    """`requests` in lists of at most `size`; what reading raises comes after those read before."""
-    window: list[_Request] = []
-    items = iter(requests)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            if window:
-                yield window
-            return
-        except Exception:
-            if window:
-                yield window
-            raise
-        window.append(item)
-        if len(window) == size or (ready is not None and not ready()):
-            yield window
-            window = []
-
-
-def _padded(
-    sequences: Sequence[Sequence[int]], rows: int, end_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids `[rows, longest]` int32 and lengths `[rows]` int32; surplus rows are one end id long."""
-    lengths = np.ones(rows, np.int32)
-    lengths[: len(sequences)] = [len(sequence) for sequence in sequences]
-    ids = np.full((rows, lengths.max()), end_id, np.int32)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-    return ids, lengths
-
-
-def _padded_constraints(sentences: Sequence[_Sentence], rows: int) -> np.ndarray:
-    """`[rows, X, L]` int32, at least one of one id, that it need not be told apart."""
-    most = max([1, *(len(each.constraints) for each in sentences)])
-    longest = max([1, *(len(ids) for each in sentences for ids in each.constraints)])
-    padded = np.full((rows, most, longest), _NONE, np.int32)
-    for row, sentence in enumerate(sentences):
-        for place, ids in enumerate(sentence.constraints):
-            padded[row, place, : len(ids)] = ids
-    return padded
-
-
-def _batch_rows(sentences: int) -> int:
-    """Rows of a batch, some of them to fill it up: 1, 2, 4, 8, 16, 32, 48 or a multiple of 64.
-
-    Parts of the model are compiled anew for each number of rows, so there are few.
-    """
-    if sentences <= 8:
-        return 1 << (sentences - 1).bit_length()
-    step = 16 if sentences <= 64 else 64
-    return -(-sentences // step) * step
-
-
-def _whole_rows(most: int) -> int:
-    """The most sentences that fill up a batch and are no more than `most`."""
-    return next(rows for rows in range(most, 0, -1) if _batch_rows(rows) == rows)
-
-
-def _checked_texts(name: str, texts: Iterable[str]) -> list[str]:
-    _check_not_one_text(name, texts)
-    checked = list(texts)
-    for index, text in enumerate(checked):
-        _check_text(name, index, text)
-    return checked
-
-
-def _check_not_one_text(name: str, texts: object) -> None:
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        raise UsageError(
-            f"{name}: got {type(texts).__name__}, expected a list of str; put one text in a list "
-            "as well"
-        )
-
-
-def _check_text(name: str, index: int, text: object) -> None:
-    if not isinstance(text, str):
-        raise UsageError(f"{name}[{index}]: got {type(text).__name__}, expected str")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as err:
-        raise DataError(
-            f"{name}[{index}]: not valid Unicode: a lone surrogate at character {err.start}"
-        ) from err
-
-
-def _check_constraints(index: int, constraints: object) -> None:
-    if isinstance(constraints, str) or not isinstance(constraints, Sequence):
-        raise UsageError(
-            f"constraints[{index}]: got {type(constraints).__name__}, expected a list of str; put "
-            "one constraint in a list as well"
-        )
-    for place, text in enumerate(constraints):
-        _check_text(f"constraints[{index}]", place, text)
-
-
-def _check_probability(log_prob: float, sentence: _Sentence) -> None:
+def _check_probability(log_prob: float, sentence: Sentence) -> None:
     if not math.isfinite(log_prob):
         raise FloatingPointError(
             f"sentence {sentence.number}: the model's output is not a number; its weights are "

@@ -10,10 +10,11 @@ from model_fixtures import SENTENCES, model_folder, random_weights, translator  
 
 from seq2seq import decoding
 from seq2seq import translator as translator_module
-from seq2seq.config import DecodingConfig, load_model_config
+from seq2seq.config import load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.search import Hypotheses
 from seq2seq.search_options import Sampling, search_options
+from seq2seq.sentences import Request
 from seq2seq.tokenizer import TokenizerPair, train_tokenizer
 from seq2seq.translator import Translator
 
@@ -413,28 +414,10 @@ def test_equal_texts_are_marked(translator):
     ids = [[letter, end, end], [other, end, end], [space, letter, end], [space, other, end]]
     numbers = np.zeros([1, 4])
     found = Hypotheses(np.array([ids]), np.array([[2, 2, 3, 3]]), numbers, numbers)
-    (sentence,) = translator._encode([translator_module._Request("a")], first_number=1)
+    (sentence,) = translator._encoded([Request("a")], first_number=1)
     hypotheses = translator._hypotheses(found, 0, sentence)
     assert [each.text for each in hypotheses] == ["t", "o", "t", "o"]
     assert [each.duplicate for each in hypotheses] == [False, False, True, True]
-
-
-def test_a_batch_holds_no_more_than_its_tokens():
-    sentences = [
-        translator_module._Sentence(number, [0] * length, length - 1, length - 1, 0, [], [])
-        for number, length in enumerate([3, 9, 2, 4, 1], 1)
-    ]
-    options = search_options(DecodingConfig(), batch_size=3, batch_tokens=9)
-    batches = list(translator_module._batches(sentences, options))
-    assert batches == [[1], [3, 0], [2]]  # the last, of its end alone, is blank
-
-
-def test_batches_have_few_sizes():
-    rows = [translator_module._batch_rows(sentences) for sentences in range(1, 321)]
-    assert sorted(set(rows)) == [1, 2, 4, 8, 16, 32, 48, 64, 128, 192, 256, 320]
-    assert all(count <= filled < 2 * count for count, filled in enumerate(rows, start=1))
-    whole = [translator_module._whole_rows(most) for most in (1, 3, 15, 47, 63, 127, 321)]
-    assert whole == [1, 2, 8, 32, 48, 64, 320]
 
 
 # --- ensembles ------------------------------------------------------------------------------------
@@ -449,7 +432,7 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
         for translation in both.translate(SENTENCES, max_length=6, **options):
             alone = [
                 each._explain(
-                    each._encode([translator_module._Request(translation.source)], first_number=1),
+                    each._encoded([Request(translation.source)], first_number=1),
                     [translation.hypotheses[0].ids],
                     1,
                 )[0]

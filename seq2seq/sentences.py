@@ -1,0 +1,275 @@
+"""Texts on their way to the model: checked, as ids, in batches of like length.
+
+Shapes: R rows of a batch, S longest sequence, X constraints of L ids.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seq2seq.errors import DataError, UsageError
+from seq2seq.search_options import SearchOptions
+from seq2seq.tokenizer import Tokenizer, TokenizerPair
+
+_MISSING = object()  # in the place of a text, where there are more of what goes with it
+# `seq2seq.limits.FREE` and `seq2seq.constraints.NONE`, which to import would need TensorFlow.
+_FREE = _NONE = -1
+
+
+class Request(NamedTuple):
+    """A text, and what its translation begins with and contains."""
+
+    text: str
+    prefix: str = ""
+    constraints: Sequence[str] = ()
+
+
+class Sentence(NamedTuple):
+    """A text ready for the model.
+
+    Attributes:
+        number: Its place in the input, from 1.
+        ids: Source ids, end of sentence included.
+        kept: Pieces among them; 0 if the text is blank.
+        pieces: Pieces of the whole text.
+        unknown: Kept ones that stand for characters the vocabulary lacks, or for bytes of them.
+        prefix: Target ids that the translation begins with.
+        constraints: Sequences of target ids that it contains.
+    """
+
+    number: int
+    ids: list[int]
+    kept: int
+    pieces: int
+    unknown: int
+    prefix: list[int]
+    constraints: list[list[int]]
+
+    @property
+    def given_pieces(self) -> int:
+        """Target pieces that are given."""
+        return len(self.prefix) + sum(map(len, self.constraints))
+
+
+def requests_of(
+    texts: Iterable[str],
+    prefixes: Iterable[str] | None,
+    constraints: Iterable[Sequence[str]] | None,
+) -> Iterator[Request]:
+    """Each text with what goes with it, checked as it is read.
+
+    Raises:
+        UsageError: Something is of the wrong type; names its index.
+        DataError: A text is not valid Unicode, or there are more of one than of another.
+    """
+    streams: dict[str, Iterable[Any] | None] = {
+        "texts": texts,
+        "prefixes": prefixes,
+        "constraints": constraints,
+    }
+    given = {name: each for name, each in streams.items() if each is not None}
+    for index, values in enumerate(itertools.zip_longest(*given.values(), fillvalue=_MISSING)):
+        of = dict(zip(given, values, strict=True))
+        ended = [name for name, each in of.items() if each is _MISSING]
+        if ended:
+            more = next(name for name in given if name not in ended)
+            raise DataError(
+                f"{ended[0]}: there are {index}, fewer than {more}; each text needs its own"
+            )
+        _check_text("texts", index, of["texts"])
+        _check_text("prefixes", index, of.get("prefixes", ""))
+        _check_constraints(index, of.get("constraints", ()))
+        yield Request(of["texts"], of.get("prefixes", ""), of.get("constraints", ()))
+
+
+def windows(
+    requests: Iterable[Request], *, size: int, ready: Callable[[], bool] | None
+) -> Iterator[list[Request]]:
+    """`requests` in lists of at most `size`; what reading raises comes after those read before."""
+    window: list[Request] = []
+    items = iter(requests)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            if window:
+                yield window
+            return
+        except Exception:
+            if window:
+                yield window
+            raise
+        window.append(item)
+        if len(window) == size or (ready is not None and not ready()):
+            yield window
+            window = []
+
+
+def checked_texts(name: str, texts: Iterable[str]) -> list[str]:
+    """`texts`, checked.
+
+    Raises:
+        UsageError: They are no iterable of str; names the index of one that is not.
+        DataError: One is not valid Unicode.
+    """
+    check_not_one_text(name, texts)
+    checked = list(texts)
+    for index, text in enumerate(checked):
+        _check_text(name, index, text)
+    return checked
+
+
+def check_not_one_text(name: str, texts: object) -> None:
+    """Raises a UsageError if `texts` is a text itself, or nothing to iterate over."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise UsageError(
+            f"{name}: got {type(texts).__name__}, expected a list of str; put one text in a list "
+            "as well"
+        )
+
+
+def encoded(
+    requests: Sequence[Request], tokenizers: TokenizerPair, *, most_pieces: int, first_number: int
+) -> list[Sentence]:
+    """The requests as ids, sources cut to `most_pieces`.
+
+    Raises:
+        DataError: The target vocabulary cannot write a constraint.
+    """
+    source, target = tokenizers.source, tokenizers.target
+    source_ids = source.encode_batch([request.text for request in requests])
+    prefixes = target.encode_batch([request.prefix for request in requests])
+    sentences = []
+    for number, (request, ids, prefix) in enumerate(
+        zip(requests, source_ids, prefixes, strict=True), start=first_number
+    ):
+        if not request.text.strip():
+            ids = []
+        kept = ids[:most_pieces]
+        sentences.append(
+            Sentence(
+                number=number,
+                ids=[*kept, source.eos_id],
+                kept=len(kept),
+                pieces=len(ids),
+                unknown=sum(each in source.unknown_ids for each in kept),
+                prefix=prefix,
+                constraints=_constraint_ids(request.constraints, target, number),
+            )
+        )
+    return sentences
+
+
+def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterator[list[int]]:
+    """The rows of each batch, blank sentences left out.
+
+    Longest first: the batch that needs most memory is met at once, not at the end.
+    """
+    rows = [row for row, sentence in enumerate(sentences) if sentence.kept]
+    rows.sort(key=lambda row: -len(sentences[row].ids))
+    while rows:
+        most = max(1, options.batch_tokens // len(sentences[rows[0]].ids))
+        size = min(options.batch_size, _whole_rows(most))
+        yield rows[:size]
+        rows = rows[size:]
+
+
+def batch_of(
+    sentences: Sequence[Sentence], options: SearchOptions, *, end_id: int
+) -> dict[str, np.ndarray]:
+    """What a search is given of the sentences of a batch; see `SearchInputs`.
+
+    Rows that only fill up the batch have a greatest length of 0: they end at once.
+    """
+    rows = batch_rows(len(sentences))
+    source, source_lengths = padded([each.ids for each in sentences], rows, end_id)
+
+    def numbers(values: Iterable[int], dtype: type = np.int32) -> np.ndarray:
+        filled: np.ndarray = np.zeros(rows, dtype)
+        filled[: len(sentences)] = list(values)
+        return filled
+
+    return {
+        "source": source,
+        "source_lengths": source_lengths,
+        "max_lengths": numbers(
+            options.most_pieces(each.kept, each.given_pieces) for each in sentences
+        ),
+        "min_lengths": numbers(options.fewest_pieces(each.kept) for each in sentences),
+        "prefixes": padded([each.prefix for each in sentences], rows, _FREE)[0],
+        "constraints": _padded_constraints(sentences, rows),
+        "numbers": numbers((each.number for each in sentences), np.int64),
+    }
+
+
+def padded(
+    sequences: Sequence[Sequence[int]], rows: int, end_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids `[R, S]` int32 and lengths `[R]` int32; surplus rows are one end id long."""
+    lengths = np.ones(rows, np.int32)
+    lengths[: len(sequences)] = [len(sequence) for sequence in sequences]
+    ids = np.full((rows, lengths.max()), end_id, np.int32)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    return ids, lengths
+
+
+def batch_rows(sentences: int) -> int:
+    """Rows of a batch, some of them to fill it up: 1, 2, 4, 8, 16, 32, 48 or a multiple of 64.
+
+    Parts of the model are compiled anew for each number of rows, so there are few.
+    """
+    if sentences <= 8:
+        return 1 << (sentences - 1).bit_length()
+    step = 16 if sentences <= 64 else 64
+    return -(-sentences // step) * step
+
+
+def _whole_rows(most: int) -> int:
+    """The most sentences that fill up a batch and are no more than `most`."""
+    return next(rows for rows in range(most, 0, -1) if batch_rows(rows) == rows)
+
+
+def _padded_constraints(sentences: Sequence[Sentence], rows: int) -> np.ndarray:
+    """`[R, X, L]` int32; X and L are 1 or more."""
+    most = max([1, *(len(each.constraints) for each in sentences)])
+    longest = max([1, *(len(ids) for each in sentences for ids in each.constraints)])
+    filled = np.full((rows, most, longest), _NONE, np.int32)
+    for row, sentence in enumerate(sentences):
+        for place, ids in enumerate(sentence.constraints):
+            filled[row, place, : len(ids)] = ids
+    return filled
+
+
+def _constraint_ids(constraints: Sequence[str], target: Tokenizer, number: int) -> list[list[int]]:
+    found = target.encode_batch(constraints) if constraints else []
+    for text, ids in zip(constraints, found, strict=True):
+        if target.unk_id in ids:
+            raise DataError(
+                f"constraints of text {number}: {text!r} has characters that the target vocabulary "
+                "cannot write; correct or remove it"
+            )
+    return [ids for ids in found if ids]
+
+
+def _check_constraints(index: int, constraints: object) -> None:
+    if isinstance(constraints, str) or not isinstance(constraints, Sequence):
+        raise UsageError(
+            f"constraints[{index}]: got {type(constraints).__name__}, expected a list of str; put "
+            "one constraint in a list as well"
+        )
+    for place, text in enumerate(constraints):
+        _check_text(f"constraints[{index}]", place, text)
+
+
+def _check_text(name: str, index: int, text: object) -> None:
+    if not isinstance(text, str):
+        raise UsageError(f"{name}[{index}]: got {type(text).__name__}, expected str")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as err:
+        raise DataError(
+            f"{name}[{index}]: not valid Unicode: a lone surrogate at character {err.start}"
+        ) from err

@@ -1,0 +1,43 @@
+"""What goes with a text, and how batches are filled."""
+
+from seq2seq.config import DecodingConfig
+from seq2seq.search_options import search_options
+from seq2seq.sentences import Sentence, _whole_rows, batch_of, batch_rows, batches_of
+
+
+def test_a_batch_holds_no_more_than_its_tokens():
+    sentences = [
+        Sentence(number, [0] * length, length - 1, length - 1, 0, [], [])
+        for number, length in enumerate([3, 9, 2, 4, 1], 1)
+    ]
+    options = search_options(DecodingConfig(), batch_size=3, batch_tokens=9)
+    batches = list(batches_of(sentences, options))
+    assert batches == [[1], [3, 0], [2]]  # the last, of its end alone, is blank
+
+
+def test_a_batch_is_filled_up_with_rows_that_end_at_once():
+    sentences = [
+        Sentence(7, [5, 6, 2], 2, 2, 0, prefix=[8, 9, 8], constraints=[[4], [5, 6]]),
+        Sentence(3, [5, 2], 1, 1, 0, prefix=[], constraints=[]),
+        Sentence(4, [6, 2], 1, 1, 0, prefix=[9], constraints=[[7]]),
+    ]
+    options = search_options(DecodingConfig(), max_length=4, min_length_ratio=1.5)
+    batch = {name: each.tolist() for name, each in batch_of(sentences, options, end_id=2).items()}
+    none, free = [-1, -1], [-1, -1, -1]
+    assert batch == {
+        "source": [[5, 6, 2], [5, 2, 2], [6, 2, 2], [2, 2, 2]],
+        "source_lengths": [3, 2, 2, 1],
+        "max_lengths": [3 + 3 + 1, 4, 4, 0],  # room for what is given, and for the end
+        "min_lengths": [3, 2, 2, 0],
+        "prefixes": [[8, 9, 8], free, [9, -1, -1], free],
+        "constraints": [[[4, -1], [5, 6]], [none, none], [[7, -1], none], [none, none]],
+        "numbers": [7, 3, 4, 0],
+    }
+
+
+def test_batches_have_few_sizes():
+    rows = [batch_rows(sentences) for sentences in range(1, 321)]
+    assert sorted(set(rows)) == [1, 2, 4, 8, 16, 32, 48, 64, 128, 192, 256, 320]
+    assert all(count <= filled < 2 * count for count, filled in enumerate(rows, start=1))
+    whole = [_whole_rows(most) for most in (1, 3, 15, 47, 63, 127, 321)]
+    assert whole == [1, 2, 8, 32, 48, 64, 320]
