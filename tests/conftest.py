@@ -3,6 +3,7 @@
 Nothing in the package asks another machine unasked; where a test does, it fails.
 """
 
+import math
 import os
 import sys
 from typing import Any
@@ -56,3 +57,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No power fails in most tests, and fsync takes long; what is synced has tests of its own."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told depends on time nowhere else: no lines that only a busy machine would show."""
+    monkeypatch.setattr("seq2seq.console._LINE_SECONDS", math.inf)

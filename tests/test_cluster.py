@@ -21,6 +21,8 @@ from seq2seq import cluster
 from seq2seq.cli import main
 from seq2seq.translator import Translator
 
+pytestmark = pytest.mark.usefixtures("no_lines_of_progress")
+
 LINES = [*SENTENCES, "", "a dog\r", " ", "two birds sing in the park", "\tcats"]
 
 

@@ -33,6 +33,8 @@ from seq2seq.tokenizer import train_tokenizers
 from seq2seq.translation import pharaoh
 from seq2seq.translator import Translator
 
+pytestmark = pytest.mark.usefixtures("no_lines_of_progress")
+
 
 def test_one_line_in_is_one_line_out_in_order(loaded, translator, source, capsysbinary):
     assert main(["translate", loaded, str(source)]) == 0
