@@ -160,9 +160,9 @@ class CompiledSearch:
             self._forbidden,
             inputs.min_lengths if kind.has_least_length else 0,
             inputs.prefixes if kind.has_prefix else (),
-            inputs.constraints if kind.has_constraints else (),
             kind.no_repeat_ngram,
             inputs.repetition_penalty if kind.penalises_repetition else 1.0,
+            inputs.constraints if kind.has_constraints else (),
         )
         start = _start(self._models, inputs, bos_id=tokenizer.bos_id, covers=kind.covers)
         return _searched(step, start, limits, kind=kind, inputs=inputs, models=len(self._models))

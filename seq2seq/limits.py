@@ -28,14 +28,14 @@ class Limits(NamedTuple):
         prefix: What each hypothesis begins with, `[B, P]` int32, `FREE` where any id may stand; ()
             if there is none. It goes before all other limits but `max_length`, and its ids are
             scored like any others.
-        constraints: What each hypothesis contains, sequences of ids anywhere and in any order,
-            `[B, X, L]` int32 with X and L of 1 or more, filled up with `constraints.NONE`; () if
-            there are none. Of beam search only. They go before all other limits but `max_length`
-            and `prefix`; where `max_length` leaves no room for all of them there is no hypothesis.
         no_repeat_ngram: No hypothesis has the same ids twice in a row of so many (Paulus et al.
             2018, sec. 2.5); 0 allows all.
         repetition_penalty: Logits of ids that the hypothesis has already are divided by it where
             positive, else multiplied (Keskar et al. 2019, sec. 4.1); 1 changes nothing.
+        constraints: What each hypothesis contains, sequences of ids anywhere and in any order,
+            `[B, X, L]` int32 with X and L of 1 or more, filled up with `constraints.NONE`; () if
+            there are none. Of beam search only. They go before all other limits but `max_length`
+            and `prefix`; where `max_length` leaves no room for all of them there is no hypothesis.
     """
 
     end_id: int
@@ -43,9 +43,9 @@ class Limits(NamedTuple):
     forbidden_ids: tuple[int, ...] = ()
     min_length: Any = 0
     prefix: Any = ()
-    constraints: Any = ()
     no_repeat_ngram: int = 0
     repetition_penalty: tf.Tensor | float = 1.0
+    constraints: Any = ()
 
     @property
     def penalises(self) -> bool:

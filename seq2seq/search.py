@@ -210,6 +210,7 @@ def beam_search(
     best that are not fill it up again. A sentence is done when no live hypothesis can still beat
     the worst one kept, or when all of these best continuations are complete; so a beam of one is
     greedy search. Equal scores: the lower id, the earlier beam, the earlier end comes first.
+    With constraints the continuations take turns (see `seq2seq.constraints`).
 
     Args:
         step: One decoding step.

@@ -66,10 +66,16 @@ def table_limits(tasks: Sequence[Task]) -> Limits:
         first.forbidden_ids,
         tf.constant([task.min_length for task in tasks]),
         tf.constant(prefixes) if first.prefix else (),
-        constraints=constraints_of(tasks) if any(task.constraints for task in tasks) else (),
-        no_repeat_ngram=first.no_repeat_ngram,
-        repetition_penalty=first.repetition_penalty,
+        first.no_repeat_ngram,
+        first.repetition_penalty,
+        constraints_of(tasks) if any(task.constraints for task in tasks) else (),
     )
+
+
+def beams_of(tasks: Sequence[Task], **options: Any) -> Hypotheses:
+    """What `beam_search` finds of each."""
+    start = table_start([task.table for task in tasks])
+    return beam_search(table_step, start, table_limits(tasks), **options)
 
 
 def constraints_of(tasks: Sequence[Task]) -> tf.Tensor:
@@ -194,13 +200,7 @@ def test_a_narrow_beam_equals_a_beam_of_lists(
         )
         for max_length in (4, 1, 3, 2)
     ]
-    hypotheses = beam_search(
-        table_step,
-        table_start([task.table for task in tasks]),
-        table_limits(tasks),
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-    )
+    hypotheses = beams_of(tasks, beam_size=beam_size, length_penalty=length_penalty)
     for found, task in zip(found_in(hypotheses), tasks, strict=True):
         expected = beam_by_lists(task, beam_size=beam_size, length_penalty=length_penalty)
         assert_found(found, expected)
@@ -282,15 +282,9 @@ def random_constraints(seed: int) -> Options:
 @pytest.mark.parametrize("seed", range(40))
 def test_a_thousand_sentences_with_constraints_equal_a_beam_of_lists(seed: int) -> None:
     tasks, beam_size, length_penalty, formula = random_constraints(seed)
-    hypotheses = beam_search(
-        table_step,
-        table_start([task.table for task in tasks]),
-        table_limits(tasks),
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-        length_formula=formula,
+    found = found_in(
+        beams_of(tasks, beam_size=beam_size, length_penalty=length_penalty, length_formula=formula)
     )
-    found = found_in(hypotheses)
     for each, task in zip(found, tasks, strict=True):
         expected = beam_by_lists(
             task, beam_size=beam_size, length_penalty=length_penalty, formula=formula
@@ -305,15 +299,7 @@ def test_a_beam_wide_enough_finds_the_best_with_all_constraints(
     seed: int, length_penalty: float
 ) -> None:
     task = Task(random_table(seed, vocabulary=3, depth=4), 2, 4, constraints=((1, 0), (1,)))
-    (found,) = found_in(
-        beam_search(
-            table_step,
-            table_start([task.table]),
-            table_limits([task]),
-            beam_size=24,
-            length_penalty=length_penalty,
-        )
-    )
+    (found,) = found_in(beams_of([task], beam_size=24, length_penalty=length_penalty))
     every = [each for each in complete_hypotheses(task) if has_all(task, each.ids)]
     # 102, x102, 10x2, and all of four letters but 0000 0001 0011 0111 1111.
     assert len(found) == len(every) == 1 + 2 + 2 + 16 - 5
@@ -328,11 +314,7 @@ def test_constraints_are_met_by_any_beam_with_room_for_them(beam_size: int) -> N
         Task(random_table(seed, vocabulary=4, depth=9), 3, 9, constraints=constraints)
         for seed in range(8)
     ]
-    limits = table_limits(tasks)
-    start = table_start([task.table for task in tasks])
-    found = found_in(
-        beam_search(table_step, start, limits, beam_size=beam_size, length_penalty=1.0)
-    )
+    found = found_in(beams_of(tasks, beam_size=beam_size, length_penalty=1.0))
     assert all(has_all(tasks[0], each.ids) for hypotheses in found for each in hypotheses)
     assert all(found)
 
