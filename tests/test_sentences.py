@@ -1,8 +1,18 @@
 """What goes with a text, and how batches are filled."""
 
-from seq2seq.config import DecodingConfig
+from seq2seq.config import DecodingConfig, TokenizerConfig
+from seq2seq.pairs import Pair
 from seq2seq.search_options import search_options
-from seq2seq.sentences import Sentence, _whole_rows, batch_of, batch_rows, batches_of
+from seq2seq.sentences import (
+    Request,
+    Sentence,
+    _whole_rows,
+    batch_of,
+    batch_rows,
+    batches_of,
+    encoded,
+)
+from seq2seq.tokenizer import train_tokenizers
 
 
 def test_a_batch_holds_no_more_than_its_tokens():
@@ -41,3 +51,16 @@ def test_batches_have_few_sizes():
     assert all(count <= filled < 2 * count for count, filled in enumerate(rows, start=1))
     whole = [_whole_rows(most) for most in (1, 3, 15, 47, 63, 127, 321)]
     assert whole == [1, 2, 8, 32, 48, 64, 320]
+
+
+def test_a_text_of_spaces_is_blank_whatever_the_tokenizer_makes_of_them():
+    options = TokenizerConfig(
+        type="char", vocabulary_size=20, normalization="identity", byte_fallback=False
+    )
+    tokenizers = train_tokenizers([Pair(1, "a\u3000b c", "a b c")], options)
+    assert tokenizers.source.encode("\u3000")
+    blank, other = encoded(
+        [Request("\u3000"), Request("a\u3000b")], tokenizers, most_pieces=9, first_number=4
+    )
+    assert (blank.ids, blank.kept, blank.pieces) == ([tokenizers.source.eos_id], 0, 0)
+    assert (other.number, other.kept) == (5, len(tokenizers.source.encode("a\u3000b")))
