@@ -149,7 +149,7 @@ class LuongAttention(ExplicitLayer):
     def layout(self) -> StepWeights:
         """The weights of the attentional vector, laid out for many steps."""
         kernel = tf.transpose(tf.cast(self.combine_kernel, self.compute_dtype))
-        return StepWeights(kernel, tf.cast(self.combine_bias, self.compute_dtype))
+        return StepWeights(kernel, tf.cast(self.combine_bias, self.compute_dtype)[:, None])
 
     def combiner(
         self, layout: StepWeights | None = None
@@ -159,7 +159,7 @@ class LuongAttention(ExplicitLayer):
 
         def combine(queries: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
             joined = tf.concat([queries, context], 1)
-            return tf.tanh(tf.matmul(joined, kernel, transpose_b=True) + bias)
+            return tf.transpose(tf.tanh(tf.matmul(kernel, joined, transpose_b=True) + bias))
 
         return combine
 
