@@ -147,9 +147,11 @@ def _model_parts(
     """Reading a batch, and the parts of `length` steps of so many rows, each compiled alone."""
     import tensorflow as tf
 
+    from seq2seq.lstm import forward_only
+
     longest = max(map(len, encoded))
     source = tf.constant([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in encoded])
-    begin = tf.function(model.begin)
+    begin = tf.function(forward_only()(model.begin))
     lengths = tf.constant([len(ids) for ids in encoded])
     _, memory = begin(source, lengths)
     decoder, dtype = model.decoder, model.compute_dtype

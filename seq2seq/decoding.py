@@ -12,6 +12,7 @@ import tensorflow as tf
 from seq2seq.attention import coverage_score
 from seq2seq.decoder import DecoderLayout, shift_right
 from seq2seq.limits import Limits
+from seq2seq.lstm import forward_only
 from seq2seq.models import TranslationModel
 from seq2seq.search import (
     Hypotheses,
@@ -132,7 +133,7 @@ class CompiledSearch:
         specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.layouts)
         # There is no Python control flow to rewrite: without autograph tracing is much faster.
         self.function = tf.function(
-            self._search, input_signature=[_signature(), specs], autograph=False
+            forward_only()(self._search), input_signature=[_signature(), specs], autograph=False
         )
         self.function.get_concrete_function()  # traced now, while the caller holds the lock
 
@@ -179,7 +180,9 @@ class CompiledForced:
         self._bos_id = bos_id
         ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
         self.function = tf.function(
-            self._forced, input_signature=[ids, lengths, ids, lengths], autograph=False
+            forward_only()(self._forced),
+            input_signature=[ids, lengths, ids, lengths],
+            autograph=False,
         )
         self.function.get_concrete_function()
 

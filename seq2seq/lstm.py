@@ -31,9 +31,10 @@ _forward_only: ContextVar[bool] = ContextVar("_forward_only", default=False)
 
 @contextmanager
 def forward_only() -> Iterator[None]:
-    """What is traced within it has no gradient, and nothing in it needs XLA.
+    """What is traced within it has no gradient, keeps nothing for one, and does not need XLA.
 
-    For graphs that leave this process: TensorFlow Serving has XLA for processors switched off.
+    So it is ready for batches of any shape, where XLA compiles for a second at each new one, and
+    for TensorFlow Serving, which has XLA for processors switched off.
     """
     token = _forward_only.set(True)
     try:
@@ -160,7 +161,8 @@ class LSTM(ExplicitLayer):
         recurrent_kernel = dropout(recurrent_kernel, self.recurrent_dropout, dropout_seed)
         if tf.config.get_visible_devices("GPU"):
             return self._sequence_by_keras(inputs, recurrent_kernel, state, lengths, cudnn=True)
-        hidden, h, c = _sequence(
+        compute = _forward_sequence if _forward_only.get() else _sequence
+        hidden, h, c = compute(
             tf.cast(inputs, self.compute_dtype),
             tf.concat([self.kernel, recurrent_kernel], 0),
             tf.convert_to_tensor(self.bias),
@@ -213,12 +215,9 @@ class LSTM(ExplicitLayer):
         def step(inputs: tf.Tensor, state: LSTMState) -> LSTMState:
             inputs_and_h = tf.concat([inputs, tf.cast(state.h, inputs.dtype)], 1)
             inputs_and_h = tf.cast(inputs_and_h, self.compute_dtype)
-            gates = tf.matmul(weights, inputs_and_h, transpose_b=True)
-            gates = tf.cast(gates, tf.float32) + bias  # [4H, N]
-            i, f, candidate, o = tf.split(gates, 4)
-            c = tf.sigmoid(f) * tf.transpose(state.c) + tf.sigmoid(i) * tf.tanh(candidate)
-            h = tf.sigmoid(o) * tf.tanh(c)
-            return LSTMState(tf.transpose(tf.cast(h, self.compute_dtype)), tf.transpose(c))
+            product = tf.matmul(weights, inputs_and_h, transpose_b=True)  # [4H, N]
+            h, c = _cell(product, bias, tf.transpose(state.c))
+            return LSTMState(tf.transpose(h), tf.transpose(c))
 
         return step
 
@@ -245,6 +244,39 @@ def _keras_lstm(input_size: int, units: int, dtype: str, cudnn: bool) -> keras.l
     with tf.init_scope():  # a function that is being traced may not make variables
         layer.build((None, None, input_size))
     return layer
+
+
+def _cell(product: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """h (in the product's dtype) and C at one position, `[H, N]`; of a product without its bias."""
+    i, f, candidate, o = tf.split(tf.cast(product, tf.float32) + bias, 4)
+    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(candidate)
+    return tf.cast(tf.sigmoid(o) * tf.tanh(c), product.dtype), c
+
+
+def _forward_sequence(
+    inputs: tf.Tensor,
+    weights: tf.Tensor,
+    bias: tf.Tensor,
+    h: tf.Tensor,
+    c: tf.Tensor,
+    lengths: tf.Tensor,
+    reverse: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`_sequence` without a gradient."""
+    time = tf.shape(inputs)[0]
+    weights_by_gate = tf.transpose(tf.cast(weights, inputs.dtype))  # [4H, I+H]
+
+    def forward(t, h, c, hidden):  # type: ignore[no-untyped-def]
+        position = time - 1 - t if reverse else t
+        product = tf.matmul(weights_by_gate, tf.concat([inputs[position], h], 0))
+        new_h, new_c = _cell(product, bias[:, None], c)
+        real = position < lengths
+        h, c = tf.where(real, new_h, h), tf.where(real, new_c, c)
+        return t + 1, h, c, hidden.write(position, h)
+
+    loop = (tf.constant(0), h, c, tf.TensorArray(inputs.dtype, time, element_shape=h.shape))
+    _, h, c, hidden = tf.while_loop(lambda t, *_: t < time, forward, loop)
+    return hidden.stack(), h, c
 
 
 def _sequence(
@@ -278,8 +310,7 @@ def _sequence(
     def array(element_dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
         return tf.TensorArray(element_dtype, size, clear_after_read=False)
 
-    cell = _cell.python_function if _forward_only.get() else _cell
-
+    @tf.custom_gradient
     def run(inputs, weights, bias, h, c):  # type: ignore[no-untyped-def]
         weights = tf.cast(weights, dtype)
         weights_by_gate = tf.transpose(weights)  # [4H, I+H]
@@ -289,7 +320,9 @@ def _sequence(
             next_inputs = inputs[position(tf.minimum(t + 1, time - 1))]
             slots = slots.write(slot(t), read)
             cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            read, c, gate = cell(product, bias, read, c, position(t) < lengths, next_inputs)
+            read, c, gate = _training_cell(
+                product, bias, read, c, position(t) < lengths, next_inputs
+            )
             return t + 1, read, c, slots, gates.write(t, gate), cells
 
         read = tf.concat([inputs[position(tf.constant(0))], h], 0)  # [x; h] [I+H, B]
@@ -332,9 +365,7 @@ def _sequence(
 
         return (slots[h_slots, input_size:], read[input_size:], c), gradient
 
-    if _forward_only.get():
-        return run(inputs, weights, bias, h, c)[0]  # type: ignore[no-untyped-call]
-    return tf.custom_gradient(run)(inputs, weights, bias, h, c)
+    return run(inputs, weights, bias, h, c)
 
 
 def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
@@ -344,11 +375,8 @@ def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
-    """The equations at one position, and what the next step reads; all `[X, B]`.
-
-    Columns that are not `real` keep their state.
-    """
+def _training_cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
+    """`_cell`, what the next step reads, and the gates; columns not `real` keep their state."""
     units = c.shape[0]
     # sigmoid(x) = (1 + tanh(x / 2)) / 2: one pass of tanh makes all four gates.
     scale = tf.constant([0.5, 0.5, 1.0, 0.5])[:, None, None]
@@ -364,7 +392,7 @@ def _cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped
 
 @tf.function(jit_compile=True, autograph=False)
 def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
-    """The gradient of `_cell`: of its product, of the h and C before it, and of the bias so far."""
+    """The cell's gradient: of its product, of the h and C before it, and of the bias so far."""
     i, f, candidate, o = tf.split(tf.cast(gates, tf.float32), 4, axis=0)
     d_h = tf.cast(d_read[-c.shape[0] :], tf.float32)
     d_h = tf.cast(d_hidden, tf.float32) + d_h + d_h_held

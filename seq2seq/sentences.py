@@ -1,6 +1,6 @@
 """Texts on their way to the model: checked, as ids, in batches of like length.
 
-Shapes: R rows of a batch, S longest sequence, X constraints of L ids.
+Shapes: B sentences of a batch, S longest sequence, X constraints of L ids.
 """
 
 import itertools
@@ -171,7 +171,7 @@ def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterato
     rows.sort(key=lambda row: -len(sentences[row].ids))
     while rows:
         most = max(1, options.batch_tokens // len(sentences[rows[0]].ids))
-        size = min(options.batch_size, _whole_rows(most))
+        size = min(options.batch_size, most)
         yield rows[:size]
         rows = rows[size:]
 
@@ -179,64 +179,35 @@ def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterato
 def batch_of(
     sentences: Sequence[Sentence], options: SearchOptions, *, end_id: int
 ) -> dict[str, np.ndarray]:
-    """What a search is given of the sentences of a batch; see `SearchInputs`.
-
-    Rows that only fill up the batch have a greatest length of 0: they end at once.
-    """
-    rows = batch_rows(len(sentences))
-    source, source_lengths = padded([each.ids for each in sentences], rows, end_id)
-
-    def numbers(values: Iterable[int], dtype: type = np.int32) -> np.ndarray:
-        filled: np.ndarray = np.zeros(rows, dtype)
-        filled[: len(sentences)] = list(values)
-        return filled
-
+    """What a search is given of the sentences of a batch; see `SearchInputs`."""
+    source, source_lengths = padded([each.ids for each in sentences], end_id)
+    most = [options.most_pieces(each.kept, each.given_pieces) for each in sentences]
+    fewest = [options.fewest_pieces(each.kept) for each in sentences]
     return {
         "source": source,
         "source_lengths": source_lengths,
-        "max_lengths": numbers(
-            options.most_pieces(each.kept, each.given_pieces) for each in sentences
-        ),
-        "min_lengths": numbers(options.fewest_pieces(each.kept) for each in sentences),
-        "prefixes": padded([each.prefix for each in sentences], rows, _FREE)[0],
-        "constraints": _padded_constraints(sentences, rows),
-        "numbers": numbers((each.number for each in sentences), np.int64),
+        "max_lengths": np.array(most, np.int32),
+        "min_lengths": np.array(fewest, np.int32),
+        "prefixes": padded([each.prefix for each in sentences], _FREE)[0],
+        "constraints": _padded_constraints(sentences),
+        "numbers": np.array([each.number for each in sentences], np.int64),
     }
 
 
-def padded(
-    sequences: Sequence[Sequence[int]], rows: int, end_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids `[R, S]` int32 and lengths `[R]` int32; surplus rows are one end id long."""
-    lengths = np.ones(rows, np.int32)
-    lengths[: len(sequences)] = [len(sequence) for sequence in sequences]
-    ids = np.full((rows, lengths.max()), end_id, np.int32)
+def padded(sequences: Sequence[Sequence[int]], end_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids `[B, S]` int32, filled up with `end_id`, and lengths `[B]` int32."""
+    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
+    ids = np.full((len(sequences), lengths.max()), end_id, np.int32)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     return ids, lengths
 
 
-def batch_rows(sentences: int) -> int:
-    """Rows of a batch, some of them to fill it up: 1, 2, 4, 8, 16, 32, 48 or a multiple of 64.
-
-    Parts of the model are compiled anew for each number of rows, so there are few.
-    """
-    if sentences <= 8:
-        return 1 << (sentences - 1).bit_length()
-    step = 16 if sentences <= 64 else 64
-    return -(-sentences // step) * step
-
-
-def _whole_rows(most: int) -> int:
-    """The most sentences that fill up a batch and are no more than `most`."""
-    return next(rows for rows in range(most, 0, -1) if batch_rows(rows) == rows)
-
-
-def _padded_constraints(sentences: Sequence[Sentence], rows: int) -> np.ndarray:
-    """`[R, X, L]` int32; X and L are 1 or more."""
+def _padded_constraints(sentences: Sequence[Sentence]) -> np.ndarray:
+    """`[B, X, L]` int32; X and L are 1 or more."""
     most = max([1, *(len(each.constraints) for each in sentences)])
     longest = max([1, *(len(ids) for each in sentences for ids in each.constraints)])
-    filled = np.full((rows, most, longest), _NONE, np.int32)
+    filled = np.full((len(sentences), most, longest), _NONE, np.int32)
     for row, sentence in enumerate(sentences):
         for place, ids in enumerate(sentence.constraints):
             filled[row, place, : len(ids)] = ids

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from seq2seq.decoder import Decoder, DecoderLayout, DecoderState
+from seq2seq.lstm import forward_only
 from seq2seq.search import Start, sample_onwards
 
 _TEXTS = tf.TensorSpec([None], tf.int32)
@@ -40,10 +41,12 @@ class CompiledText:
         self._drawers: dict[int, Any] = {}
         state = tf.nest.map_structure(_any_rows, decoder.zero_state(1))
         self._score = tf.function(
-            self._scored, input_signature=[_IDS, _IDS, _TEXTS, state], autograph=False
+            forward_only()(self._scored),
+            input_signature=[_IDS, _IDS, _TEXTS, state],
+            autograph=False,
         )
         self._read = tf.function(
-            lambda ids, state: decoder.token_features(ids, state)[1],
+            forward_only()(lambda ids, state: decoder.token_features(ids, state)[1]),
             input_signature=[_IDS, state],
             autograph=False,
         )

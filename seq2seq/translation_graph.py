@@ -13,7 +13,6 @@ import tensorflow_text
 
 from seq2seq.decoding import CompiledSearch, SearchInputs, SearchKind
 from seq2seq.lines import LINE_BREAKING
-from seq2seq.lstm import forward_only
 from seq2seq.search_options import SearchOptions
 from seq2seq.tokenizer import SPACE, Tokenizer
 from seq2seq.translator import Translator
@@ -55,13 +54,12 @@ class TranslationGraph(tf.Module):
         self._most_pieces = translator.most_source_pieces
         self._source = _TextTokenizer(tokenizers.source)
         self._target = self._source if tokenizers.joint else _TextTokenizer(tokenizers.target)
-        with forward_only():
-            compiled = {
-                name: CompiledSearch(
-                    [model], tokenizers.target, SearchKind(False, options.beam_size, n_best=1)
-                )
-                for name, options in searches.items()
-            }
+        compiled = {
+            name: CompiledSearch(
+                [model], tokenizers.target, SearchKind(False, options.beam_size, n_best=1)
+            )
+            for name, options in searches.items()
+        }
         # Laid out once and saved so: a call would else transpose all weights of the decoder again.
         layouts = next(iter(compiled.values())).layouts
         self._layouts = tf.nest.map_structure(

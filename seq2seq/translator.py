@@ -32,7 +32,6 @@ from seq2seq.sentences import (
     Request,
     Sentence,
     batch_of,
-    batch_rows,
     batches_of,
     check_not_one_text,
     checked_texts,
@@ -406,11 +405,10 @@ class Translator:
         """The same of one batch."""
         from seq2seq.runtime import memory_for
 
-        rows = batch_rows(len(sentences))
         source, source_lengths = padded(
-            [sentence.ids for sentence in sentences], rows, self.tokenizers.source.eos_id
+            [sentence.ids for sentence in sentences], self.tokenizers.source.eos_id
         )
-        target, target_lengths = padded(targets, rows, self.tokenizers.target.eos_id)
+        target, target_lengths = padded(targets, self.tokenizers.target.eos_id)
         with memory_for(f"{len(sentences)} sentences at a time", advice="lower the batch size"):
             found = self._compiled_forced()(source, source_lengths, target, target_lengths)
         log_probs = found.log_probs.numpy()

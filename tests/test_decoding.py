@@ -143,6 +143,14 @@ def test_a_search_takes_up_weights_when_it_is_told_to() -> None:
         assert old.shape != new.shape or (old != new).numpy().any()
 
 
+def test_nothing_is_compiled_anew_for_the_shape_of_a_batch() -> None:
+    model = model_of(1)
+    for compiled in (CompiledSearch([model], IDS, KINDS["beam"]), CompiledForced([model], 1)):
+        graph = compiled.function.get_concrete_function().graph.as_graph_def()
+        assert graph.library.function
+        assert not any(each.attr["_XlaMustCompile"].b for each in graph.library.function)
+
+
 def test_coverage_is_what_forced_attention_leaves_out() -> None:
     models = [model_of(1), model_of(2)]
     kind = SearchKind(sampled=False, beam_size=4, n_best=4, covers=True)

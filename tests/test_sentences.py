@@ -6,9 +6,7 @@ from seq2seq.search_options import search_options
 from seq2seq.sentences import (
     Request,
     Sentence,
-    _whole_rows,
     batch_of,
-    batch_rows,
     batches_of,
     encoded,
 )
@@ -25,7 +23,7 @@ def test_a_batch_holds_no_more_than_its_tokens():
     assert batches == [[1], [3, 0], [2]]  # the last, of its end alone, is blank
 
 
-def test_a_batch_is_filled_up_with_rows_that_end_at_once():
+def test_a_batch_has_what_goes_with_each_sentence_filled_up_to_the_longest():
     sentences = [
         Sentence(7, [5, 6, 2], 2, 2, 0, prefix=[8, 9, 8], constraints=[[4], [5, 6]]),
         Sentence(3, [5, 2], 1, 1, 0, prefix=[], constraints=[]),
@@ -33,24 +31,16 @@ def test_a_batch_is_filled_up_with_rows_that_end_at_once():
     ]
     options = search_options(DecodingConfig(), max_length=4, min_length_ratio=1.5)
     batch = {name: each.tolist() for name, each in batch_of(sentences, options, end_id=2).items()}
-    none, free = [-1, -1], [-1, -1, -1]
+    none = [-1, -1]
     assert batch == {
-        "source": [[5, 6, 2], [5, 2, 2], [6, 2, 2], [2, 2, 2]],
-        "source_lengths": [3, 2, 2, 1],
-        "max_lengths": [3 + 3 + 1, 4, 4, 0],  # room for what is given, and for the end
-        "min_lengths": [3, 2, 2, 0],
-        "prefixes": [[8, 9, 8], free, [9, -1, -1], free],
-        "constraints": [[[4, -1], [5, 6]], [none, none], [[7, -1], none], [none, none]],
-        "numbers": [7, 3, 4, 0],
+        "source": [[5, 6, 2], [5, 2, 2], [6, 2, 2]],
+        "source_lengths": [3, 2, 2],
+        "max_lengths": [3 + 3 + 1, 4, 4],  # room for what is given, and for the end
+        "min_lengths": [3, 2, 2],
+        "prefixes": [[8, 9, 8], [-1, -1, -1], [9, -1, -1]],
+        "constraints": [[[4, -1], [5, 6]], [none, none], [[7, -1], none]],
+        "numbers": [7, 3, 4],
     }
-
-
-def test_batches_have_few_sizes():
-    rows = [batch_rows(sentences) for sentences in range(1, 321)]
-    assert sorted(set(rows)) == [1, 2, 4, 8, 16, 32, 48, 64, 128, 192, 256, 320]
-    assert all(count <= filled < 2 * count for count, filled in enumerate(rows, start=1))
-    whole = [_whole_rows(most) for most in (1, 3, 15, 47, 63, 127, 321)]
-    assert whole == [1, 2, 8, 32, 48, 64, 320]
 
 
 def test_a_text_of_spaces_is_blank_whatever_the_tokenizer_makes_of_them():

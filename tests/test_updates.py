@@ -411,7 +411,7 @@ def test_many_shapes_are_one_trace_and_masks_follow_the_number_of_the_batch() ->
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (lstm, "_cell"),
+        (lstm, "_training_cell"),
         (lstm, "_cell_gradient"),
         (loss, "_softmax_gradient"),
         (loss, "_add"),
