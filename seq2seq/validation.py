@@ -11,6 +11,7 @@ from seq2seq.batches import BatchPlan, make_batch
 from seq2seq.config import Config
 from seq2seq.corpus import Pair
 from seq2seq.evaluation import Score, bleu, perplexity
+from seq2seq.lstm import forward_only
 from seq2seq.models import TranslationModel
 from seq2seq.objectives import IDS, LENGTHS
 from seq2seq.tokenizer import Tokenizer, TokenizerPair
@@ -87,6 +88,7 @@ class Validator:
         bos_id = tokenizers.target.bos_id
 
         @tf.function(input_signature=[IDS, LENGTHS, IDS, LENGTHS], autograph=False)
+        @forward_only()
         def sums(
             source: tf.Tensor, source_lengths: tf.Tensor, target: tf.Tensor, lengths: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
