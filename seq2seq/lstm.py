@@ -31,9 +31,9 @@ _forward_only: ContextVar[bool] = ContextVar("_forward_only", default=False)
 
 @contextmanager
 def forward_only() -> Iterator[None]:
-    """What is traced within it has no gradient, keeps nothing for one, and does not need XLA.
+    """LSTMs that are traced within it keep nothing for a gradient and do not need XLA.
 
-    So it is ready for batches of any shape, where XLA compiles for a second at each new one, and
+    So they are ready for batches of any shape, where XLA compiles for a second at each new one, and
     for TensorFlow Serving, which has XLA for processors switched off.
     """
     token = _forward_only.set(True)
@@ -262,7 +262,7 @@ def _forward_sequence(
     lengths: tf.Tensor,
     reverse: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`_sequence` without a gradient."""
+    """`_sequence`, all arguments the same, without what its gradient needs."""
     time = tf.shape(inputs)[0]
     weights_by_gate = tf.transpose(tf.cast(weights, inputs.dtype))  # [4H, I+H]
 

@@ -170,8 +170,8 @@ def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterato
     rows = [row for row, sentence in enumerate(sentences) if sentence.kept]
     rows.sort(key=lambda row: -len(sentences[row].ids))
     while rows:
-        most = max(1, options.batch_tokens // len(sentences[rows[0]].ids))
-        size = min(options.batch_size, most)
+        most = options.batch_tokens // len(sentences[rows[0]].ids)
+        size = max(1, min(options.batch_size, most))
         yield rows[:size]
         rows = rows[size:]
 
@@ -194,10 +194,10 @@ def batch_of(
     }
 
 
-def padded(sequences: Sequence[Sequence[int]], end_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids `[B, S]` int32, filled up with `end_id`, and lengths `[B]` int32."""
+def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids `[B, S]` int32, filled up with `pad_id`, and lengths `[B]` int32."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int32)
-    ids = np.full((len(sequences), lengths.max()), end_id, np.int32)
+    ids = np.full((len(sequences), lengths.max()), pad_id, np.int32)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     return ids, lengths

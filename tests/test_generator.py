@@ -13,7 +13,7 @@ from language_model_fixtures import (  # noqa: F401
 )
 from model_fixtures import model_folder  # noqa: F401
 
-from seq2seq import LanguageModel, generator
+from seq2seq import LanguageModel, generator, lstm
 from seq2seq.checkpoint import load_best_weights
 from seq2seq.errors import ModelError, UsageError
 
@@ -88,6 +88,14 @@ def test_unknown_symbols_are_counted_and_scored_as_unknown(language_model, weigh
     assert (ids == language_model.tokenizer.unknown_id).sum() == 2
     log_probs = expected_log_probs(weights, ids)[np.arange(len(ids) - 1), ids[1:]]
     assert score.loss == pytest.approx(-log_probs.mean(), rel=1e-5)
+
+
+def test_nothing_is_compiled_for_the_shape_of_a_text(language_model, monkeypatch):
+    decoder = language_model._compiled._decoder
+    fresh = LanguageModel(language_model.config, language_model.tokenizer, decoder)
+    monkeypatch.delattr(lstm, "_training_cell")
+    assert fresh.score(SENTENCE) == language_model.score(SENTENCE)
+    assert fresh.generate(SENTENCE, length=5) == language_model.generate(SENTENCE, length=5)
 
 
 def test_nothing_has_no_score(language_model):

@@ -14,6 +14,7 @@ import pytest
 import sacrebleu
 import tensorflow as tf
 
+from seq2seq import lstm
 from seq2seq.config import Config
 from seq2seq.corpus import Pair
 from seq2seq.errors import UsageError
@@ -127,6 +128,14 @@ def test_loss_and_accuracy_are_those_of_every_pair_alone(
     assert validated.loss == pytest.approx(nll / tokens, rel=1e-5)
     assert validated.accuracy == pytest.approx(correct / tokens)
     assert validated.perplexity == pytest.approx(math.exp(nll / tokens), rel=1e-4)
+
+
+def test_no_lstm_is_compiled_for_the_shape_of_a_batch(
+    experiment: Experiment, validated: Validated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Validator(experiment.config, experiment.tokenizers, experiment.model, PAIRS)
+    monkeypatch.delattr(lstm, "_training_cell")
+    assert fresh.validate() == validated
 
 
 def test_every_line_is_translated_in_order(experiment: Experiment, validated: Validated) -> None:
