@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.cli import main
+from seq2seq.config import load_config
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -63,6 +64,15 @@ def test_every_option_named_alone_is_one_of_some_command(capsys):
         main([command, "--help"])
     available = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert set(re.findall(r"`(--[a-z-]+)", README)) <= available
+
+
+def test_the_configuration_shown_is_a_whole_one(tmp_path, monkeypatch):
+    [text] = [block for language, block in FENCED.findall(README) if language == "toml"]
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r'= "(.+)"', text):
+        Path(name).write_text("a\n")
+    Path("my.toml").write_text(text)
+    assert load_config(Path("my.toml")).tokenizer.vocabulary_size == 4000
 
 
 def test_every_link_and_named_file_exists():
