@@ -1,6 +1,6 @@
 """What each option is worth: the same experiment with one thing changed, trained and scored.
 
-    python benchmarks/ablation.py configs/multi30k_en_de.toml benchmarks/ablation.toml \\
+    python benchmarks/ablation.py configs/multi30k_10k_en_de.toml benchmarks/ablation.toml \\
         --test data/multi30k/test_2016_flickr.en --reference data/multi30k/test_2016_flickr.de
 
 The second file names variants, each a list of what differs from the experiment, as `--set` of

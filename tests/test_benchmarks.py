@@ -1,9 +1,11 @@
 """The benchmarks run, on tiny sizes, and print what they promise; figures are not looked at."""
 
 # ruff: noqa: F811 (fixtures are imported)
+import itertools
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from seq2seq.config import load_config
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
 import sys
+import tomllib
 from pathlib import Path
 
 folder, precision, steps = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -79,6 +82,7 @@ def test_text_that_is_not_there_is_one_line(text: list[str], tmp_path: Path) -> 
 
 DECODER_PEER = """
 import sys
+import tomllib
 from pathlib import Path
 
 folder = Path(sys.argv[1])
@@ -193,6 +197,15 @@ def test_exported_model_counts_the_sentences_that_are_the_same(
     for name in ("greedy 1", "beam 2"):
         assert re.search(rf"{name} +│ 8 of 8 +│ [\d.]+ +│ \d+", done.stdout), done.stdout
     assert re.search(r"[\d.]+ MB on the disk, loaded in [\d.]+ s", done.stdout), done.stdout
+
+
+def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:
+    variants = tomllib.loads((FOLDER / "ablation.toml").read_text(encoding="utf-8"))
+    config = FOLDER.parent / "configs" / "multi30k_10k_en_de.toml"
+    experiments = [load_config(config, changes) for changes in variants.values()]
+    assert experiments[0] == load_config(config)
+    for one, other in itertools.combinations(experiments, 2):
+        assert one != other
 
 
 @pytest.mark.slow
