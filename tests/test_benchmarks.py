@@ -19,7 +19,6 @@ from seq2seq.config import load_config
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """
 import sys
-import tomllib
 from pathlib import Path
 
 folder, precision, steps = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -82,7 +81,6 @@ def test_text_that_is_not_there_is_one_line(text: list[str], tmp_path: Path) -> 
 
 DECODER_PEER = """
 import sys
-import tomllib
 from pathlib import Path
 
 folder = Path(sys.argv[1])
