@@ -14,6 +14,7 @@ The modules in reading order. Those marked * import TensorFlow.
     tokenizer         text to ids and back
     array_folder      arrays on disk, all of them or none
     corpus            ids of sentence pairs on disk
+    read_ahead        the items of an iterator, made by a thread before they are asked for
     batches           which sentence pairs make a batch, and in which order
     subword_sampling  the words of a batch in other pieces
     text_tokenizer    text to ids and back for language models, every character kept
@@ -36,6 +37,9 @@ The modules in reading order. Those marked * import TensorFlow.
     experiment      * what the training loop must know of a task
     translation_experiment * training a translator: its data, model and scores
     language_model_experiment * training a language model
+    signals           SIGINT and SIGTERM, which end what is being done in good order
+    training_folder * a model folder made ready for training: new, gone on with, or overwritten
+    training_records * what happened in a training, as records for metrics.jsonl
     training        * the loop: updates, validation, early stopping
     model_files       files of a model folder, looked at before they are read
     checkpoint        weights and training state that exist whole or not at all

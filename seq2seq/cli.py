@@ -10,7 +10,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,6 +27,7 @@ from seq2seq.file_translation import Job, best_texts, translate_file, translate_
 from seq2seq.lines import read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
 from seq2seq.search_options import Options, Sampling, SearchOptions, search_options
+from seq2seq.signals import Terminated, terminable
 from seq2seq.streams import check_new, standard_input, standard_output, write_new
 from seq2seq.translator import Translator
 
@@ -309,11 +309,11 @@ def translate(
     if alignment is not None and config.model.attention == "none":
         raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     if engine == "ray":
-        with _terminable():
+        with terminable():
             _translate_on_cluster(job, sources or [], options, workers=workers, address=address)
         return
     job.check(resume=resume)
-    with _terminable():
+    with terminable():
         if job.can_resume:
             translate_file(job, {"format": output_format, "alignment": alignment}, resume=resume)
         else:
@@ -511,7 +511,7 @@ def average(
     """Write a model whose weights are the mean of those of MODEL's newest checkpoints."""
     from seq2seq.averaging import average as average_checkpoints
 
-    with _terminable():
+    with terminable():
         done = average_checkpoints(model, output, last=last)
     steps = ", ".join(f"{step:,}" for step in done.steps)
     say(f"{done.folder}: mean of {len(done.steps)} checkpoints of {model}: steps {steps}")
@@ -551,7 +551,7 @@ def export(
     """
     from seq2seq.export import export as export_model  # heavier than what other commands need
 
-    with _terminable():
+    with terminable():
         done = export_model(
             model,
             folder,
@@ -693,28 +693,6 @@ def _lines(source: str) -> Iterator[str]:
     return standard_input().lines() if source == "-" else read_lines(Path(source))
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends what is being done as Ctrl-C does."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it SIGTERM is an exception, so that outputs are left in good order."""
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    try:
-        previous = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not the main thread, whose business signals are
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def _best(result: "TrainingResult") -> str:
     if not result.best:
         return "not validated yet"
@@ -744,7 +722,7 @@ def _told(error: BaseException) -> int:
             return error.exit_code
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
-        case _Terminated():
+        case Terminated():
             say("terminated")
             return 128 + signal.SIGTERM
         case KeyboardInterrupt():

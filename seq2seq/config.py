@@ -435,6 +435,17 @@ def dump_config(config: CommonConfig) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
+def flat_config(config: CommonConfig) -> dict[str, Any]:
+    """The value of each `section.key`, as JSON has it."""
+    flat: dict[str, Any] = {}
+    for name, section in config.model_dump(mode="json").items():
+        if isinstance(section, dict):
+            flat |= {f"{name}.{key}": value for key, value in section.items()}
+        else:
+            flat[name] = section
+    return flat
+
+
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     name, separator, text = override.partition("=")
     keys = [key.strip() for key in name.split(".")]

@@ -3,15 +3,12 @@
 import itertools
 import json
 import math
-import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,6 @@ import numpy as np
 from seq2seq.array_folder import file_sha256
 from seq2seq.checkpoint import (
     BEST_FILE,
-    CHECKPOINTS,
     Checkpoint,
     checkpoint_steps,
     load_newest_checkpoint,
@@ -36,53 +32,24 @@ from seq2seq.config import (
     AnyConfig,
     LanguageModelConfig,
     dump_config,
-    load_any_model_config,
+    flat_config,
     with_absolute_paths,
 )
-from seq2seq.errors import (
-    DivergenceError,
-    Interrupted,
-    ModelError,
-    StorageError,
-    UsageError,
-)
-from seq2seq.experiment import ENCODED, Experiment, Location, Numbered, Validation
-from seq2seq.fine_tuning import (
-    check_init,
-    check_not_cut_short,
-    drop_mark,
-    load_start,
-    mark_start,
-    write_start,
-)
+from seq2seq.errors import DivergenceError, Interrupted, ModelError, StorageError, UsageError
+from seq2seq.experiment import ENCODED, Experiment, Numbered
+from seq2seq.fine_tuning import check_init
 from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.model_files import TOKENIZER_FOLDER
-from seq2seq.reporting import METRICS_FILE, TENSORBOARD, Onlooker, Reporter
+from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
+from seq2seq.signals import signals_noted
+from seq2seq.training_folder import check_room, make_ready
+from seq2seq.training_records import Window, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
-from seq2seq.updates import UpdateSums
 from seq2seq.workers import WORKERS, Workers, lost_workers_told, start_workers
 
-# What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
-# but nothing that made the weights what they are. The learning rate may change because that is
-# what helps where training has diverged.
-_FREE_ON_RESUME = (
-    "training.learning_rate",
-    "training.max_epochs",
-    "training.max_steps",
-    "training.log_every_steps",
-    "training.checkpoint_every_minutes",
-    "training.keep_checkpoints",
-    "validation.",
-    "decoding.",
-    "generation.",
-)
-
-
 _SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes
-
-_MEGABYTE = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -172,7 +139,7 @@ def train(
     if place and place.index:
         folder = folder / WORKERS / str(place.index)
     with locked(folder):
-        _make_ready(folder, experiment.config, resume=resume, overwrite=overwrite, init=init)
+        make_ready(folder, experiment.config, resume=resume, overwrite=overwrite, init=init)
         notes = experiment.prepare(folder)
         if init:
             notes.append(f"starting with weights and tokenizer of {init}")
@@ -200,7 +167,9 @@ def _experiment(config: AnyConfig) -> Experiment:
 def _fingerprints(config: AnyConfig, folder: Path) -> dict[str, str]:
     """The sha256 of each thing that workers must have in common, by what it is."""
     # Where the text lies may differ from machine to machine; what was made of it may not.
-    settings = {key: value for key, value in _flat(config).items() if not key.startswith("data.")}
+    settings = {
+        key: value for key, value in flat_config(config).items() if not key.startswith("data.")
+    }
     tokenizer = sorted((folder / TOKENIZER_FOLDER).iterdir())
     encoded = sorted((folder / ENCODED).glob("*.bin"))
     return {
@@ -309,20 +278,7 @@ class _Run:
             return
         arrays = (self._experiment.weights(), self._experiment.updater.optimizer_state())
         size = sum(each.nbytes for part in arrays for each in part.values())
-        path = self._folder / ".tmp-room"
-        try:
-            try:
-                with path.open("wb") as file:
-                    for _ in range(size // len(_MEGABYTE) + 1):
-                        file.write(_MEGABYTE)
-            finally:
-                path.unlink(missing_ok=True)
-        except OSError as err:
-            raise StorageError(
-                f"{self._folder}: cannot be written: {err.strerror or err}; a checkpoint needs "
-                f"{size / 1e6:,.1f} MB, and {self._config.training.keep_checkpoints} are kept "
-                "beside the best one"
-            ) from err
+        check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
 
     def summary(self) -> str:
         """What is about to be trained, in one line."""
@@ -340,8 +296,8 @@ class _Run:
 
     def finish(self, reporter: Reporter | Onlooker) -> TrainingResult:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
-        window = _Window()
-        with self._batches() as batches, _signal_flag() as received:
+        window = Window()
+        with self._batches() as batches, signals_noted() as received:
             while not self._is_complete():
                 self._update(window, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.
@@ -351,13 +307,13 @@ class _Run:
                 if saves or self.step % self._config.training.log_every_steps == 0:
                     record = window.record(self.step, self._seconds())
                     reporter.training(record)
-                    window = _Window()
+                    window = Window()
                 if validates:
                     self._validate(reporter, record)
                 if saves:
                     self._save(reporter, is_last=bool(signal_number) or self._is_complete())
                     self._saved_at = time.monotonic()
-                    window = _Window()
+                    window = Window()
                 if signal_number and self.step < self.total_steps:
                     raise Interrupted(
                         f"stopped by signal {signal_number} after step {self.step}, which is "
@@ -380,7 +336,7 @@ class _Run:
             for place in self._share
         )
 
-    def _update(self, window: "_Window", batches: Iterator[Numbered]) -> None:
+    def _update(self, window: Window, batches: Iterator[Numbered]) -> None:
         chosen = [next(batches) for _ in self._share]
         rate = learning_rate(
             self._config.training,
@@ -430,7 +386,7 @@ class _Run:
             raise self._diverged(str(err)) from err
         if not math.isfinite(validated.scores["loss"]):
             raise self._diverged("the validation loss is not finite")
-        record = _validation_record(trained, validated, self._seconds())
+        record = validation_record(trained, validated, self._seconds())
         standing = self._standing
         if not standing.best or self._experiment.is_better(record, standing.best):
             standing = replace(standing, best=record, rounds_without_better=0)
@@ -488,151 +444,3 @@ class _Run:
 
     def _seconds(self) -> float:
         return self._standing.seconds + time.monotonic() - self._started
-
-
-class _Window:
-    """The updates since the last record; their sums leave the device only when asked for."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._updates: list[tuple[int, float, list[Location], UpdateSums]] = []
-        self._epoch = 0
-        self._learning_rate = 0.0
-
-    def add(
-        self,
-        step: int,
-        batches: list[Numbered],
-        sums: UpdateSums,
-        learning_rate: float,
-    ) -> None:
-        locations = [batch.location for batch in batches]  # and no more of them: memory is bounded
-        self._updates.append((step, learning_rate, locations, sums))
-        self._epoch = batches[-1].epoch + 1
-        self._learning_rate = learning_rate
-
-    def record(self, step: int, seconds: float) -> dict[str, Any]:
-        """The record for `metrics.jsonl`, `seconds` after the start of training.
-
-        Raises:
-            DivergenceError: The gradient of an update was not finite.
-        """
-        for update, rate, locations, sums in self._updates:
-            if not np.isfinite(float(sums.gradient_norm)):
-                where = "; ".join(location() for location in locations)
-                raise DivergenceError(
-                    f"step {update}: the gradient is not finite (learning rate {rate:g}; {where}); "
-                    "the update was not made. Resume from the last checkpoint with a lower "
-                    "training.learning_rate, or mend the text"
-                )
-        each = [sums for *_, sums in self._updates]
-        tokens = sum(float(one.tokens) for one in each)
-        window_seconds = time.monotonic() - self._started
-        return {
-            "step": step,
-            "epoch": self._epoch,
-            "split": "train",
-            "loss": sum(float(one.nll) for one in each) / tokens,
-            "accuracy": sum(float(one.correct) for one in each) / tokens,
-            "gradient_norm": float(each[-1].gradient_norm),
-            "learning_rate": self._learning_rate,
-            "target_tokens_per_second": tokens / window_seconds,
-            "seconds": seconds,
-        }
-
-
-def _validation_record(
-    trained: Mapping[str, Any], validated: Validation, seconds: float
-) -> dict[str, Any]:
-    """The record of a validation after the updates of the record `trained`."""
-    as_trained = ("step", "epoch", "learning_rate", "target_tokens_per_second")
-    return {
-        **{key: trained[key] for key in as_trained},
-        "split": "validation",
-        **validated.scores,
-        "seconds": seconds,
-    }
-
-
-def _make_ready(
-    folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool, init: Path | None
-) -> None:
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; give one")
-    taken = (folder / CONFIG_FILE).exists() or bool(checkpoint_steps(folder))
-    if resume:
-        check_not_cut_short(folder)
-        if taken:
-            _check_same_experiment(load_any_model_config(folder), config, folder)
-        return
-    if taken and not overwrite:
-        raise UsageError(
-            f"{folder}: holds a model already; --resume goes on with it, --overwrite deletes it, "
-            "--output names another folder"
-        )
-    if init and init.resolve() == folder.resolve():
-        raise UsageError(
-            f"--init {init}: is the folder to write, whose model would be lost; --output names "
-            "another folder"
-        )
-    start = load_start(init, config) if init else None  # before anything is deleted
-    if start:
-        mark_start(folder)
-    else:
-        drop_mark(folder)
-    if taken:
-        for name in (CHECKPOINTS, TOKENIZER_FOLDER, ENCODED, TENSORBOARD):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
-            (folder / name).unlink(missing_ok=True)
-    if start:
-        write_start(folder, config, start)
-
-
-def _check_same_experiment(before: AnyConfig, now: AnyConfig, folder: Path) -> None:
-    was, wanted = _flat(before), _flat(now)
-    changes = [
-        f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}"
-        for key in sorted(was.keys() | wanted.keys())
-        if was.get(key) != wanted.get(key) and not key.startswith(_FREE_ON_RESUME)
-    ]
-    if changes:
-        raise UsageError(
-            f"{folder}: cannot be resumed with another experiment: {'; '.join(changes)}; set them "
-            "back, or train into another folder"
-        )
-
-
-def _flat(config: AnyConfig) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, section in config.model_dump(mode="json").items():
-        if isinstance(section, dict):
-            flat |= {f"{name}.{key}": value for key, value in section.items()}
-        else:
-            flat[name] = section
-    return flat
-
-
-@contextmanager
-def _signal_flag() -> Iterator[list[int]]:
-    """A list that holds the number of the first SIGINT or SIGTERM; a second one acts at once."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(number)
-        _set_handlers(previous)
-
-    previous = _set_handlers({signal.SIGINT: note, signal.SIGTERM: note})
-    try:
-        yield received
-    finally:
-        _set_handlers(previous)
-
-
-def _set_handlers(handlers: Mapping[int, Any]) -> dict[int, Any]:
-    try:
-        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    except ValueError:  # not the main thread, whose business signals are
-        return {}

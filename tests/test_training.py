@@ -34,7 +34,7 @@ from training_fixtures import (
     write_corpus,
 )
 
-from seq2seq import model_files, training
+from seq2seq import model_files, training, training_folder
 from seq2seq.averaging import average
 from seq2seq.checkpoint import (
     checkpoint_steps,
@@ -1019,7 +1019,7 @@ def test_a_start_that_was_cut_short_is_nothing_to_a_new_training(
 ) -> None:
     train(config_for(text), tmp_path / "base")
     with monkeypatch.context() as patched:
-        patched.setattr(training, "write_start", lambda *_: raising(Killed())())
+        patched.setattr(training_folder, "write_start", lambda *_: raising(Killed())())
         with pytest.raises(Killed):
             train(config_for(text), tmp_path / "model", init=tmp_path / "base")
     message = (
