@@ -6,7 +6,10 @@
 The second file names variants, each a list of what differs from the experiment, as `--set` of
 `train` has it; the first variant is what the others are compared with. Each is trained with every
 seed into a folder of its own below `--output`. Variants that are done are not trained again, and
-one that was cut short is gone on with: the table of many hours can be made in parts.
+one that was cut short is gone on with: the table of many hours can be made in parts. With `--jobs`
+several are trained at a time, each with its share of the cores: small models leave much of two
+cores unused. What a training tells is in a file beside its folder; a variant that fails leaves the
+others alone, and the exit code is 1.
 
 BLEU is sacreBLEU's, of the beam search that the experiment names: the mean over seeds and its
 standard deviation, or, of one seed, half the 95 % confidence interval; p is that of paired
@@ -14,11 +17,13 @@ bootstrap resampling against the first variant with the same seed (the first one
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any, NamedTuple
@@ -31,6 +36,13 @@ from rich.table import Table
 from seq2seq.comparison import compare
 from seq2seq.evaluation import evaluate
 from seq2seq.lines import read_lines
+
+# What TensorFlow reads: threads within a product, and products at a time.
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+class AblationError(Exception):
+    """A training or a translation failed; the message says where it tells why."""
 
 
 class Trained(NamedTuple):
@@ -52,6 +64,7 @@ def main(
     reference: Annotated[Path, typer.Option(help="Their translations.")],
     output: Annotated[Path, typer.Option(help="Folder of all models.")] = Path("runs/ablation"),
     seeds: Annotated[str, typer.Option(help="With commas between.")] = "1",
+    jobs: Annotated[int, typer.Option(help="Trainings at a time.", min=1)] = 1,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Of all.")
     ] = None,
@@ -60,33 +73,52 @@ def main(
     references = [*read_lines(reference)]
     console.print(machine.describe())
     table = Table("variant", "BLEU", "lower-cased", "p", "minutes of training")
-    first: list[Trained] = []
-    for name, changes in tomllib.loads(variants.read_text(encoding="utf-8")).items():
-        settings = [*(overrides or []), *changes]
-        runs = [
-            _trained(config, [*settings, f"seed={seed}"], output / f"{_slug(name)}-{seed}", test)
-            for seed in seeds.split(",")
-        ]
-        first = first or runs
-        table.add_row(name, *_row(runs, first, references))
-        console.print(f"{name}: {', '.join(_row(runs, first, references))}")
+    output.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        runs: dict[str, list[Future[Trained]]] = {}
+        for name, changes in tomllib.loads(variants.read_text(encoding="utf-8")).items():
+            runs[name] = []
+            for seed in seeds.split(","):
+                settings = [*(overrides or []), *changes, f"seed={seed}"]
+                folder = output / f"{_slug(name)}-{seed}"
+                run = pool.submit(_trained, config, settings, folder, test, jobs=jobs)
+                runs[name].append(run)
+        first = next(iter(runs.values()))
+        try:
+            for name, its_runs in runs.items():
+                row = _row(its_runs, first, references)
+                table.add_row(name, *row)
+                console.print(f"{name}: {', '.join(row)}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     console.print(table)
+    if any(run.exception() for its_runs in runs.values() for run in its_runs):
+        raise typer.Exit(1)
 
 
-def _trained(config: Path, settings: Sequence[str], folder: Path, test: Path) -> Trained:
+def _trained(
+    config: Path, settings: Sequence[str], folder: Path, test: Path, *, jobs: int
+) -> Trained:
     options = [f"--set={each}" for each in settings]
     begun = ["--resume"] if (folder / "config.toml").exists() else []
-    _seq2seq("train", str(config), *options, "--output", str(folder), *begun)
+    _seq2seq(folder, jobs, "train", str(config), *options, "--output", str(folder), *begun)
     hypotheses = folder / f"{test.name}.hypotheses"
     if not hypotheses.exists():
-        _seq2seq("translate", str(folder), str(test), "--output", str(hypotheses))
+        _seq2seq(folder, jobs, "translate", str(folder), str(test), "--output", str(hypotheses))
     return Trained([*read_lines(hypotheses)], _metrics(folder)[-1]["seconds"] / 60)
 
 
-def _seq2seq(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "seq2seq", *arguments], check=False)
+def _seq2seq(folder: Path, jobs: int, *arguments: str) -> None:
+    """Runs a command about the model in `folder` with one of `jobs` shares of the cores."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    shares = {} if jobs == 1 else dict.fromkeys(_THREADS, threads)
+    log = folder.with_name(f"{folder.name}.log")
+    with log.open("ab") as file:
+        command = [sys.executable, "-m", "seq2seq", *arguments]
+        done = subprocess.run(command, env={**os.environ, **shares}, stderr=file, check=False)
     if done.returncode:
-        raise SystemExit(done.returncode)
+        raise AblationError(f"failed: see {log.name}")
 
 
 def _metrics(folder: Path) -> list[Mapping[str, Any]]:
@@ -94,14 +126,20 @@ def _metrics(folder: Path) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in lines if line]
 
 
-def _row(runs: Sequence[Trained], first: Sequence[Trained], references: list[str]) -> list[str]:
-    """BLEU, BLEU lower-cased, p and minutes of a variant."""
-    scores = [_bleu(runs, references, lowercase=lowercase) for lowercase in (False, True)]
+def _row(
+    runs: Sequence[Future[Trained]], first: Sequence[Future[Trained]], references: list[str]
+) -> list[str]:
+    """BLEU, BLEU lower-cased, p and minutes of a variant, or why there are none; waits for them."""
+    try:
+        trained = [run.result() for run in runs]
+    except AblationError as err:
+        return [str(err)]
+    scores = [_bleu(trained, references, lowercase=lowercase) for lowercase in (False, True)]
     p = ""
-    if runs is not first:
-        found = compare(runs[0].hypotheses, first[0].hypotheses, [references])
+    if runs is not first and not first[0].exception():
+        found = compare(trained[0].hypotheses, first[0].result().hypotheses, [references])
         p = f"{found[0].bootstrap:.3f}"
-    return [*scores, p, f"{mean(run.minutes for run in runs):.0f}"]
+    return [*scores, p, f"{mean(run.minutes for run in trained):.0f}"]
 
 
 def _bleu(runs: Sequence[Trained], references: list[str], *, lowercase: bool) -> str:

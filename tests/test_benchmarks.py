@@ -212,19 +212,27 @@ def test_ablation_trains_what_is_left_and_compares_it_with_the_first_variant(
 ) -> None:
     config = write_experiment(tmp_path, training__max_steps=2, training__max_epochs=1)
     text, variants = tmp_path / "words", tmp_path / "variants.toml"
-    variants.write_text('"As it is" = []\nwider = ["model.decoder_units=10"]\n', encoding="utf-8")
+    variants.write_text(
+        '"As it is" = []\nbroken = ["model.decoder_units=0"]\nwider = ["model.decoder_units=10"]\n',
+        encoding="utf-8",
+    )
     options = ["--test", str(text), "--reference", str(text), "--output", str(tmp_path / "models")]
     script = [str(FOLDER / "ablation.py"), str(config), str(variants), *options]
-    done = run(*script, "--seeds=1,2", "--set=training.max_steps=3")
-    assert done.returncode == 0, done.stderr
+    done = run(*script, "--seeds=1,2", "--jobs=2", "--set=training.max_steps=3")
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"broken +│ failed: see broken-1\.log", done.stdout), done.stdout
+    log = (tmp_path / "models" / "broken-1.log").read_text()
+    assert "model.decoder_units: got 0, expected" in log
     score = r"[\d.]+ ± [\d.]+ of 2 seeds"
     assert re.search(rf"As it is +│ {score} +│ {score} +│ +│ \d+", done.stdout), done.stdout
     assert re.search(rf"wider +│ {score} +│ {score} +│ [\d.]+ +│ \d+", done.stdout), done.stdout
-    models = sorted(path.name for path in (tmp_path / "models").iterdir())
+    models = sorted(path.name for path in (tmp_path / "models").iterdir() if path.is_dir())
     assert models == ["as-it-is-1", "as-it-is-2", "wider-1", "wider-2"]
     assert load_config(tmp_path / "models/wider-2/config.toml").model.decoder_units == 10
     assert load_best_weights(tmp_path / "models/wider-2")["decoder/output_bias"].any()
     again = run(*script, "--seeds=1", "--set=training.max_steps=3")
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("already complete after step 3") == 2
+    assert again.returncode == 1, again.stderr
+    logs = [path.read_text() for path in sorted((tmp_path / "models").glob("*.log"))]
+    complete = [log.count("already complete after step 3") for log in logs]
+    assert complete == [1, 0, 0, 0, 1, 0]  # as-it-is-1 -2, broken-1 -2, wider-1 -2
     assert re.search(r"As it is +│ [\d.]+ ± [\d.]+ +│", again.stdout), again.stdout
