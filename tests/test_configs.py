@@ -91,17 +91,15 @@ def test_the_published_run_has_its_settings_and_its_number_of_updates():
     assert (characters - 1) // (100 * 100) * training.max_epochs == 990
 
 
-def test_a_plain_experiment_differs_from_its_twin_in_attention_and_epochs_only():
+def test_a_plain_experiment_has_the_data_and_the_sizes_of_its_twin_with_attention():
     for path in FOLDER.glob("*_plain.toml"):
         plain, twin = load_config(path), load_config(FOLDER / path.name.replace("_plain", ""))
         assert twin.model.attention == "luong"
-        epochs = {"max_epochs": plain.training.max_epochs}
+        model = {"attention": "none", "dropout": plain.model.dropout}
         assert plain == twin.model_copy(
-            update={
-                "model": twin.model.model_copy(update={"attention": "none"}),
-                "training": twin.training.model_copy(update=epochs),
-            }
+            update={"model": twin.model.model_copy(update=model), "training": plain.training}
         )
+        assert plain.training.batch_tokens == twin.training.batch_tokens
 
 
 def test_a_missing_key_and_a_missing_comment_are_found():
