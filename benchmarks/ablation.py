@@ -7,9 +7,9 @@ The second file names variants, each a list of what differs from the experiment,
 `train` has it; the first variant is what the others are compared with. Each is trained with every
 seed into a folder of its own below `--output`. Variants that are done are not trained again, and
 one that was cut short is gone on with: the table of many hours can be made in parts. With `--jobs`
-several are trained at a time, each with its share of the cores: small models leave much of two
-cores unused. What a training tells is in a file beside its folder; a variant that fails leaves the
-others alone, and the exit code is 1.
+several are trained at a time, each with its share of the cores: one small model alone does not
+keep two of them busy. What a training tells is in a file beside its folder; a variant that fails
+leaves the others alone, and the exit code is 1.
 
 BLEU is sacreBLEU's, of the beam search that the experiment names: the mean over seeds and its
 standard deviation, or, of one seed, half the 95 % confidence interval; p is that of paired
@@ -83,7 +83,7 @@ def main(
                 folder = output / f"{_slug(name)}-{seed}"
                 run = pool.submit(_trained, config, settings, folder, test, jobs=jobs)
                 runs[name].append(run)
-        first = next(iter(runs.values()))
+        first = next(iter(runs.values()), [])
         try:
             for name, its_runs in runs.items():
                 row = _row(its_runs, first, references)

@@ -403,7 +403,7 @@ def test_a_wrong_read_ahead_is_an_error_before_any_thread_runs():
     corpus, plan = Pairs(lengths), plan_of(lengths, batch_tokens=32)
     with pytest.raises(UsageError, match=r"^read_ahead: got 0, expected 1 or more"):
         batches_from(corpus, plan, itertools.count(), read_ahead=0, **PAD_IDS)
-    assert [thread.name for thread in threading.enumerate()].count("read-ahead") == 0
+    assert not any(thread.name == "read-ahead" for thread in threading.enumerate())
 
 
 def test_a_fault_of_the_corpus_is_raised_where_the_batches_are_used():

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures are imported)
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -204,6 +205,28 @@ def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:
     assert experiments[0] == load_config(config)
     for one, other in itertools.combinations(experiments, 2):
         assert one != other
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 1000])
+def test_trainings_at_a_time_share_the_cores(jobs: int, tmp_path: Path) -> None:
+    config, text = write_experiment(tmp_path), tmp_path / "words"
+    variants, command = tmp_path / "variants.toml", tmp_path / "seq2seq" / "__main__.py"
+    variants.write_text("one = []\nother = []\n", encoding="utf-8")
+    command.parent.mkdir()  # what `python -m seq2seq` finds first: it fails, and tells its share
+    (command.parent / "__init__.py").touch()
+    names = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
+    command.write_text(f"import os, sys\nsys.exit(str([os.environ.get(n) for n in {names}]))\n")
+    options = ["--test", str(text), "--reference", str(text), "--output", str(tmp_path / "models")]
+    script = [str(FOLDER / "ablation.py"), str(config), str(variants), f"--jobs={jobs}", *options]
+    free = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, *script], capture_output=True, encoding="utf-8", cwd=tmp_path, env=free
+    )
+    assert done.returncode == 1, done.stderr
+    share = None if jobs == 1 else str(max(1, (os.cpu_count() or 1) // jobs))
+    logs = sorted((tmp_path / "models").glob("*.log"))
+    assert [log.name for log in logs] == ["one-1.log", "other-1.log"]
+    assert {log.read_text().strip() for log in logs} == {str([share, share])}
 
 
 @pytest.mark.slow

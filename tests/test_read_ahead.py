@@ -155,7 +155,7 @@ print(next(items))
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
 
 
-def test_a_limit_of_none_is_an_error_before_any_thread_runs():
+def test_a_limit_below_1_is_an_error_before_any_thread_runs():
     with pytest.raises(UsageError, match=r"^read_ahead: got 0, expected 1 or more"):
         ReadAhead(iter("abc"), 0)
     assert read_ahead_threads() == []
