@@ -37,9 +37,9 @@ class Trainer:
     """This project's language model in training."""
 
     def __init__(self, text: Path, config: LanguageModelConfig) -> None:
-        from seq2seq.runtime import resolve_precision, start_tensorflow
+        from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
 
-        start_tensorflow("cpu")
+        start_tensorflow("cpu", shards=SHARDS)
         from seq2seq.generator import LanguageModel
         from seq2seq.language_model_experiment import WindowBatch
         from seq2seq.models import build_language_model
@@ -53,7 +53,7 @@ class Trainer:
             config.model, vocabulary=tokenizer.vocabulary_size, precision=self.precision
         )
         objective = LanguageModelObjective(self.decoder, rows=training.batch_size)
-        self._updater = Updater(training, objective, seed=1)
+        self._updater = Updater(training, objective, seed=1, shards=SHARDS)
         self._windows = Windows(tokenizer.encode(content), training.batch_size, training.window)
         self._as_batch: Any = WindowBatch
         self._step = 0

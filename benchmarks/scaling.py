@@ -95,9 +95,9 @@ def run_corpus(connection: Connection, pairs: int, precision: str) -> None:
 
 
 def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float, float]:
-    from seq2seq.runtime import resolve_precision, start_tensorflow
+    from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
 
-    start_tensorflow("cpu")
+    start_tensorflow("cpu", shards=SHARDS)
     from seq2seq.batches import BatchPlan, batches_from
     from seq2seq.corpus import ParallelIds, encode_corpus
     from seq2seq.models import build_model
@@ -125,7 +125,7 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
     objective = TranslationObjective(
         model, bos_id=bos_id, label_smoothing=config.training.label_smoothing
     )
-    updater = Updater(config.training, objective, seed=1)
+    updater = Updater(config.training, objective, seed=1, shards=SHARDS)
     tokens, waited, compiled = 0, 0.0, set()
     with batches_from(
         corpus, plan, itertools.count(), source_pad_id=pad_id, target_pad_id=pad_id

@@ -40,9 +40,9 @@ def run_ours(
     connection: Connection, work: Workload, model_config: ModelConfig, precision: str
 ) -> None:
     """Serves rounds of training with this project's model."""
-    from seq2seq.runtime import resolve_precision, start_tensorflow
+    from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
 
-    start_tensorflow("cpu")
+    start_tensorflow("cpu", shards=SHARDS)
     from parts import measure_parts, waiting_for_input
 
     from seq2seq.models import build_model
@@ -59,7 +59,7 @@ def run_ours(
     objective = TranslationObjective(
         model, bos_id=work.bos_id, label_smoothing=TRAINING.label_smoothing
     )
-    updater = Updater(TRAINING, objective, seed=1)
+    updater = Updater(TRAINING, objective, seed=1, shards=SHARDS)
     numbers = itertools.count()
 
     def update(batch: Any) -> float:

@@ -20,6 +20,7 @@ The modules in reading order. Those marked * import TensorFlow.
     text_tokenizer    text to ids and back for language models, every character kept
     text_corpus       the parts of a text, their ids on disk, windows that follow on
     runtime           TensorFlow, started quietly on the device asked for
+    side_by_side      independent pieces of work at the same time, results in order
     layers          * what all layers have in common
     dropout         * masks that are a function of a seed
     lstm            * the LSTM layer: whole sequences and single steps

@@ -120,10 +120,10 @@ def train(
         check_init(init, checked, resume=resume)
     folder = output or Path("runs") / config.stem
 
-    from seq2seq.runtime import place_of, start_tensorflow
+    from seq2seq.runtime import SHARDS, place_of, start_tensorflow
 
     place = place_of(workers, worker_index, os.environ.get("TF_CONFIG"))
-    start_tensorflow(device)
+    start_tensorflow(device, shards=SHARDS)
 
     from seq2seq.training import train as train_model  # heavy
 

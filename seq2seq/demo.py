@@ -136,9 +136,9 @@ def next_commands(folder: Path) -> list[str]:
 
 def _train(config: Config, folder: Path) -> None:
     _say("starting TensorFlow")
-    from seq2seq.runtime import start_tensorflow
+    from seq2seq.runtime import SHARDS, start_tensorflow
 
-    start_tensorflow()
+    start_tensorflow(shards=SHARDS)
     from seq2seq.training import train  # heavy
 
     train(config, folder, resume=True)

@@ -14,7 +14,7 @@ from seq2seq.generator import LanguageModel
 from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
 from seq2seq.objectives import LanguageModelObjective
-from seq2seq.runtime import resolve_precision
+from seq2seq.runtime import resolve_precision, shards_of_a_batch
 from seq2seq.text_corpus import PartCounts, TextIds, Windows, encode_text, split_text
 from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
 from seq2seq.updates import Updater
@@ -86,7 +86,9 @@ class LanguageModelExperiment:
         objective = LanguageModelObjective(
             self._decoder, rows=training.batch_size, label_smoothing=training.label_smoothing
         )
-        self.updater = Updater(training, objective, seed=config.seed, workers=workers)
+        self.updater = Updater(
+            training, objective, seed=config.seed, shards=shards_of_a_batch(), workers=workers
+        )
         self._model = LanguageModel(config, self._tokenizer, self._decoder)
         self._ids = TextIds.open(folder / ENCODED)
         self.fingerprint = self._ids.fingerprint

@@ -20,19 +20,19 @@ class Outcome(NamedTuple):
     Attributes:
         loss: Sums over its target tokens.
         tokens: How many there are, float32 scalar.
-        carried: What the next batch begins with, for `Objective.carry`; () if nothing is.
+        carried: What the next batch begins with, under the names of `Objective.carried`.
     """
 
     loss: Loss
     tokens: tf.Tensor
-    carried: Any = ()
+    carried: Mapping[str, tf.Tensor]
 
 
 class Objective(Protocol):
     """A model and what is minimised with it.
 
     Attributes:
-        signature: Of the tensors of a batch.
+        signature: Of the tensors of a batch: one row for each text, and scalars.
     """
 
     signature: list[tf.TensorSpec]
@@ -41,16 +41,23 @@ class Objective(Protocol):
         """What is trained."""
         ...
 
-    def __call__(self, *tensors: tf.Tensor, dropout_seed: tf.Tensor | None) -> Outcome:
-        """The loss of one batch; dropout only with a seed, `[2]` int32."""
-        ...
+    def __call__(
+        self,
+        *tensors: tf.Tensor,
+        carried: Mapping[str, tf.Tensor],
+        dropout_seed: tf.Tensor | None,
+    ) -> Outcome:
+        """The loss of one batch, or of some of its rows and their part of what is carried.
 
-    def carry(self, carried: Any) -> None:
-        """Keeps what the next batch begins with."""
+        Dropout only with a seed, `[2]` int32.
+        """
         ...
 
     def carried(self) -> Mapping[str, tf.Variable]:
-        """What is kept, by name: without it a training cannot be gone on with."""
+        """What goes on from batch to batch, a row for each text, float32, by name.
+
+        Without it a training cannot be gone on with.
+        """
         ...
 
 
@@ -84,17 +91,18 @@ class TranslationObjective:
         """Those of the model."""
         return self._model.named_weights()
 
-    def __call__(self, *tensors: tf.Tensor, dropout_seed: tf.Tensor | None) -> Outcome:
+    def __call__(
+        self,
+        *tensors: tf.Tensor,
+        carried: Mapping[str, tf.Tensor],
+        dropout_seed: tf.Tensor | None,
+    ) -> Outcome:
         """The loss of source ids `[B, S]`, lengths `[B]`, target ids `[B, T]` and lengths `[B]`."""
         loss = self._model.loss(*tensors, **self._options, dropout_seed=dropout_seed)
-        return Outcome(loss, tf.cast(tf.reduce_sum(tensors[3]), tf.float32))
-
-    def carry(self, carried: Any) -> None:
-        """Nothing: sentence pairs do not follow on from each other."""
-        del carried
+        return Outcome(loss, tf.cast(tf.reduce_sum(tensors[3]), tf.float32), carried)
 
     def carried(self) -> Mapping[str, tf.Variable]:
-        """Nothing."""
+        """Nothing: sentence pairs do not follow on from each other."""
         return {}
 
 
@@ -116,7 +124,6 @@ class LanguageModelObjective:
         self.signature = [window, window, tf.TensorSpec([], tf.bool)]
         self._decoder = decoder
         self._label_smoothing = label_smoothing
-        # bfloat16 numbers are float32 numbers too, and files of weights have those.
         self._carried = {
             f"layer_{index}/{part}": tf.Variable(tf.zeros([rows, decoder.units]), trainable=False)
             for index in range(len(decoder.stack))
@@ -127,10 +134,15 @@ class LanguageModelObjective:
         """Those of the decoder."""
         return self._decoder.named_weights()
 
-    def __call__(self, *tensors: tf.Tensor, dropout_seed: tf.Tensor | None) -> Outcome:
+    def __call__(
+        self,
+        *tensors: tf.Tensor,
+        carried: Mapping[str, tf.Tensor],
+        dropout_seed: tf.Tensor | None,
+    ) -> Outcome:
         """The loss of ids `[N, M]`, what follows each `[N, M]`, and whether texts begin here."""
         inputs, targets, begins = tensors
-        parts = [tf.where(begins, 0.0, part) for part in self._carried.values()]
+        parts = [tf.where(begins, 0.0, part) for part in carried.values()]
         state = self._decoder.state(zip(parts[0::2], parts[1::2], strict=True))
         features, after = self._decoder.token_features(inputs, state, dropout_seed=dropout_seed)
         loss = cross_entropy(
@@ -140,12 +152,11 @@ class LanguageModelObjective:
             tf.reshape(targets, [-1]),
             self._label_smoothing,
         )
-        return Outcome(loss, tf.cast(tf.size(targets), tf.float32), after)
-
-    def carry(self, carried: Any) -> None:
-        """Keeps the state of every layer."""
-        for variable, part in zip(self._carried.values(), tf.nest.flatten(carried), strict=True):
-            variable.assign(tf.cast(part, tf.float32))
+        # bfloat16 numbers are float32 numbers too, and files of weights have those.
+        left = [tf.cast(part, tf.float32) for part in tf.nest.flatten(after)]
+        return Outcome(
+            loss, tf.cast(tf.size(targets), tf.float32), dict(zip(carried, left, strict=True))
+        )
 
     def carried(self) -> Mapping[str, tf.Variable]:
         """The state of every layer `[N, H]` float32."""

@@ -18,6 +18,11 @@ Precision = Literal["float32", "bfloat16"]
 # Products of bfloat16 numbers with float32 sums are instructions of the processor or they are slow.
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
+SHARDS = 2
+"""Parts of a batch in training, on a processor."""
+
+_MOST_BATCHES = 8  # side by side, as each takes memory
+
 # oneDNN makes the products, with no newer instructions than these variables allow.
 _ISA_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _ISAS_WITHOUT_BFLOAT16 = {
@@ -97,11 +102,16 @@ def _checked_place(addresses: Sequence[str], index: int, where: str) -> Place | 
     return Place(tuple(addresses), index) if len(addresses) > 1 else None
 
 
-def start_tensorflow(device: Device = "auto") -> None:
+def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
     """Imports TensorFlow without its start-up noise and chooses the device.
 
-    `auto` takes a GPU if there is one, with memory growth on. To be called before any other use
-    of TensorFlow in the process: devices cannot be hidden once they are in use.
+    To be called before any other use of TensorFlow in the process: devices cannot be hidden once
+    they are in use.
+
+    Args:
+        device: `auto` takes a GPU if there is one, with memory growth on.
+        shards: How many computations will run side by side. If that keeps all cores busy, no
+            operation is shared out among them; but TF_NUM_INTRAOP_THREADS goes before that.
 
     Raises:
         UsageError: A GPU is asked for and there is none.
@@ -119,11 +129,40 @@ def start_tensorflow(device: Device = "auto") -> None:
             "--device gpu: TensorFlow sees no GPU; use --device cpu, or install the extra `gpu` "
             "and the driver"
         )
+    if cores() <= shards and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(shards)
     if device == "cpu" and gpus:
         tf.config.set_visible_devices([], "GPU")
         return
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def cores() -> int:
+    """Logical cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shards_of_a_batch() -> int:
+    """In how many parts the batches of a training are best dealt with: 1 on a GPU.
+
+    On a processor it does not depend on the number of cores, as dropout masks depend on it.
+    """
+    return 1 if _has_gpu() else SHARDS
+
+
+def batches_at_a_time() -> int:
+    """How many batches are best decoded side by side: one on each core, or one on a GPU."""
+    return 1 if _has_gpu() else min(cores(), _MOST_BATCHES)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
 def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Precision:
@@ -165,9 +204,7 @@ def memory_for(what: str, *, advice: str) -> Iterator[None]:
 
 
 def _multiplies_bfloat16() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.get_visible_devices("GPU")) or _cpu_has_bfloat16()
+    return _has_gpu() or _cpu_has_bfloat16()
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -16,7 +16,7 @@ from seq2seq.experiment import ENCODED, Numbered, Validation
 from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
-from seq2seq.runtime import resolve_precision
+from seq2seq.runtime import resolve_precision, shards_of_a_batch
 from seq2seq.subword_sampling import SubwordSampler
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.updates import Updater
@@ -91,6 +91,7 @@ class TranslationExperiment:
             objective,
             seed=config.seed,
             batches_per_update=self.batches_per_update,
+            shards=shards_of_a_batch(),
             workers=workers,
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)

@@ -40,6 +40,7 @@ from seq2seq.sentences import (
     requests_of,
     windows,
 )
+from seq2seq.side_by_side import side_by_side
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details, Hypothesis, Translation
 
@@ -287,11 +288,18 @@ class Translator:
         self, requests: Sequence[Request], options: SearchOptions, *, first_number: int
     ) -> list[Translation]:
         """The translations of texts held in memory, in their order."""
+        from seq2seq.runtime import batches_at_a_time
+
         sentences = self._encoded(requests, first_number=first_number)
         nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._nothing)
         found = [[nothing] for _ in sentences]
-        for batch in batches_of(sentences, options):
-            hypotheses = self._search([sentences[row] for row in batch], options)
+        batches = list(batches_of(sentences, options))
+        searched = side_by_side(
+            lambda batch: self._search([sentences[row] for row in batch], options),
+            batches,
+            threads=batches_at_a_time(),
+        )
+        for batch, hypotheses in zip(batches, searched, strict=True):
             for row, row_hypotheses in zip(batch, hypotheses, strict=True):
                 found[row] = row_hypotheses
         return [

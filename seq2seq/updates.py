@@ -60,6 +60,7 @@ class Updater:
         *,
         seed: int,
         batches_per_update: int = 1,
+        shards: int = 1,
         workers: Workers | None = None,
     ) -> None:
         """
@@ -68,6 +69,8 @@ class Updater:
             objective: Its weights are updated in place.
             seed: Of the dropout masks, together with the number of the batch.
             batches_per_update: How many batches an update has, those of other processes included.
+            shards: In how many parts the rows of a batch are dealt with side by side: a matter of
+                speed, but each part has dropout masks of its own.
             workers: Who computes the gradients; this process alone, on one device, if left out.
         """
         self._objective = objective
@@ -81,6 +84,7 @@ class Updater:
         self._averages = [(tf.Variable(each.value, trainable=False), each) for each in averaged]
         self._config = config
         self._seed = seed
+        self._shards = shards
         self._workers = workers or Workers(tf.distribute.get_strategy())
         replicas = self._workers.strategy.num_replicas_in_sync
         # What the batches of a device before the last of an update add up to, if there are any.
@@ -203,12 +207,31 @@ class Updater:
         """Gradients of the summed loss of a batch; its nll, correct labels and tokens."""
         *batch, dropout_seed = batch_and_seed
         variables = [weight.value for weight in self._weights]
+        carried = self._objective.carried()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            loss, tokens, carried = self._objective(*batch, dropout_seed=dropout_seed)
-        gradients = tape.gradient(loss.total, variables)
-        self._objective.carry(carried)
-        return [*map(tf.convert_to_tensor, gradients), loss.nll, loss.correct, tokens]
+            outcomes = [
+                self._objective(
+                    *(self._rows_of(tensor, shard) for tensor in batch),
+                    carried={name: self._rows_of(each, shard) for name, each in carried.items()},
+                    dropout_seed=tf.random.experimental.stateless_fold_in(dropout_seed, shard),
+                )
+                for shard in range(self._shards)
+            ]
+            total = tf.add_n([outcome.loss.total for outcome in outcomes])
+        gradients = tape.gradient(total, variables)
+        for name, variable in carried.items():
+            variable.assign(tf.concat([outcome.carried[name] for outcome in outcomes], 0))
+        counted = [(loss.nll, loss.correct, tokens) for loss, tokens, _ in outcomes]
+        return [*map(tf.convert_to_tensor, gradients), *map(tf.add_n, zip(*counted, strict=True))]
+
+    def _rows_of(self, tensor: Any, shard: int) -> tf.Tensor:
+        """A shard's rows of `tensor`; all of one that has none."""
+        tensor = tf.convert_to_tensor(tensor)
+        if self._shards == 1 or not tensor.shape.rank:
+            return tensor
+        rows = tf.shape(tensor)[0]
+        return tensor[shard * rows // self._shards : (shard + 1) * rows // self._shards]
 
     def _accumulate(self, *batch_and_seed: tf.Tensor) -> None:
         for total, part in zip(self._sums, self._batch_sums(*batch_and_seed), strict=True):

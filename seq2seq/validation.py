@@ -14,6 +14,8 @@ from seq2seq.evaluation import Score, bleu, perplexity
 from seq2seq.lstm import forward_only
 from seq2seq.models import TranslationModel
 from seq2seq.objectives import IDS, LENGTHS
+from seq2seq.runtime import batches_at_a_time
+from seq2seq.side_by_side import side_by_side
 from seq2seq.tokenizer import Tokenizer, TokenizerPair
 from seq2seq.translator import Translator
 
@@ -99,13 +101,9 @@ class Validator:
 
     def validate(self) -> Validated:
         """Scores the model with the weights it has now."""
-        nll, correct = 0.0, 0.0
-        for step in range(self._plan.steps_per_epoch):
-            rows, shape = self._plan.rows(0, step), self._plan.shape(0, step)
-            batch = make_batch(self._ids, rows, shape, **self._pad_ids)
-            batch_nll, batch_correct = self._sums(*batch[:4])
-            nll += float(batch_nll)
-            correct += float(batch_correct)
+        steps = range(self._plan.steps_per_epoch)
+        sums = [*side_by_side(self._sums_of, steps, threads=batches_at_a_time())]
+        nll, correct = map(sum, zip(*sums, strict=True))
         tokens = int(self._ids.target_lengths.sum())
         self._translator.take_up_weights()
         translations = [
@@ -121,6 +119,12 @@ class Validator:
             accuracy=correct / tokens,
             translations=translations,
         )
+
+    def _sums_of(self, step: int) -> tuple[float, float]:
+        """The negative log-probability of the labels of a batch, and how many were predicted."""
+        rows, shape = self._plan.rows(0, step), self._plan.shape(0, step)
+        nll, correct = self._sums(*make_batch(self._ids, rows, shape, **self._pad_ids)[:4])
+        return float(nll), float(correct)
 
 
 class _EncodedPairs:

@@ -1,6 +1,7 @@
 """TensorFlow's start: quiet unless it fails, on the device asked for, in a fitting precision."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from seq2seq import runtime
 from seq2seq.errors import UsageError
 from seq2seq.runtime import (
     Place,
+    batches_at_a_time,
     explain_precision,
     place_of,
     resolve_precision,
+    shards_of_a_batch,
     start_tensorflow,
 )
 
@@ -112,6 +115,55 @@ def test_on_the_cpu_gpus_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = Devices(["gpu 0"], monkeypatch)
     start_tensorflow("cpu")
     assert devices.visible == devices.growing == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "shards", "given", "expected"),
+    [
+        (2, 2, None, [1, 2]),  # each of the two has a core of its own
+        (1, 2, None, [1, 2]),
+        (3, 2, None, []),  # more cores than these could keep busy
+        (2, 1, None, []),
+        (2, 2, "2", []),  # the user's own choice
+    ],
+)
+def test_operations_are_not_shared_out_where_all_cores_are_busy(
+    cores: int,
+    shards: int,
+    given: str | None,
+    expected: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Devices([], monkeypatch)
+    threads: list[int] = []
+    for name in ("intra", "inter"):
+        setter = f"set_{name}_op_parallelism_threads"
+        monkeypatch.setattr(tf.config.threading, setter, threads.append)
+    monkeypatch.setattr(runtime, "cores", lambda: cores)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", given)
+    start_tensorflow("cpu", shards=shards)
+    assert threads == expected
+
+
+def test_the_cores_are_those_that_the_process_may_use() -> None:
+    script = "from seq2seq.runtime import cores\nprint(cores())"
+    one = min(os.sched_getaffinity(0))
+    limited = f"import os\nos.sched_setaffinity(0, {{{one}}})\n{script}"
+    assert run_python(limited).stdout == "1\n"
+    assert run_python(script).stdout == f"{len(os.sched_getaffinity(0))}\n"
+
+
+def test_a_gpu_has_a_whole_batch_at_a_time_and_cores_have_shards_and_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Devices(["gpu 0"], monkeypatch)
+    assert (shards_of_a_batch(), batches_at_a_time()) == (1, 1)
+    Devices([], monkeypatch)
+    for cores, batches in ((1, 1), (2, 2), (64, 8)):
+        monkeypatch.setattr(runtime, "cores", lambda cores=cores: cores)
+        assert (shards_of_a_batch(), batches_at_a_time()) == (2, batches)
 
 
 CPUINFO = """processor\t: 0

@@ -92,6 +92,30 @@ def test_results_do_not_depend_on_the_batch(translator):
     assert len(set(texts_of(alone))) > 5
 
 
+def test_batches_side_by_side_give_what_one_after_the_other_gives(translator, monkeypatch):
+    searching, at_a_time = translator._search, []
+    lock, at_work = threading.Lock(), [0]
+
+    def search(*arguments):
+        with lock:
+            at_work[0] += 1
+            at_a_time.append(at_work[0])
+        found = searching(*arguments)
+        with lock:
+            at_work[0] -= 1
+        return found
+
+    monkeypatch.setattr(translator, "_search", search)
+    found = {}
+    for threads in (1, 4):
+        monkeypatch.setattr("seq2seq.runtime.batches_at_a_time", lambda threads=threads: threads)
+        at_a_time.clear()
+        found[threads] = translator.translate(TEXTS, n_best=2, batch_size=1)
+        assert (max(at_a_time) > 1) == (threads > 1)
+        assert max(at_a_time) <= threads
+    assert found[1] == found[4]
+
+
 def test_a_stream_gives_what_a_list_gives(translator):
     assert list(translator.translate_iter(text for text in TEXTS)) == translator.translate(TEXTS)
 

@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from seq2seq import loss, lstm
 from seq2seq.batches import Batch
-from seq2seq.config import ModelConfig, TrainingConfig
+from seq2seq.config import ModelConfig, TextTrainingConfig, TrainingConfig
+from seq2seq.decoder import Decoder
 from seq2seq.dropout import dropout
 from seq2seq.errors import ModelError
+from seq2seq.language_model_experiment import WindowBatch
 from seq2seq.loss import Loss
 from seq2seq.models import TranslationModel, build_model
-from seq2seq.objectives import TranslationObjective
+from seq2seq.objectives import LanguageModelObjective, TranslationObjective
 from seq2seq.updates import Updater, UpdateSums
 
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -77,11 +79,17 @@ def batch_of(pairs: Pairs, *, extra: int = 0) -> Batch:
     return Batch(*padded(source), *padded(target), np.arange(len(pairs)))
 
 
-def updater_of(model: Any, *, seed: int = 1, **options: Any) -> Updater:
+def updater_of(model: Any, *, seed: int = 1, shards: int = 1, **options: Any) -> Updater:
     defaults = {"optimizer": "sgd", "gradient_norm": NO_CLIPPING, "label_smoothing": 0.0}
     config = TrainingConfig.model_validate({**defaults, **options})
     objective = TranslationObjective(model, bos_id=2, label_smoothing=config.label_smoothing)
-    return Updater(config, objective, seed=seed, batches_per_update=config.accumulate_batches)
+    return Updater(
+        config,
+        objective,
+        seed=seed,
+        shards=shards,
+        batches_per_update=config.accumulate_batches,
+    )
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:
@@ -388,6 +396,57 @@ def test_batches_accumulated_are_one_batch_merged() -> None:
         np.testing.assert_allclose(after[name], array, rtol=0, atol=1e-6, err_msg=name)
     assert float(both.gradient_norm) > 0.05
     assert numbers(sums) == pytest.approx(numbers(both), rel=1e-5)
+
+
+@pytest.mark.parametrize("pairs", [[*LEFT, *RIGHT], RIGHT, LEFT[:1]])
+def test_an_update_in_shards_is_that_of_the_whole_batch(pairs: Pairs) -> None:
+    whole, parted = real_model(), real_model()
+    options = {"label_smoothing": 0.1, "gradient_norm": 0.05}
+    sums, expected = (
+        numbers(
+            updater_of(model, shards=shards, **options).update(
+                [batch_of(pairs)], number=0, learning_rate=1.0
+            )
+        )
+        for model, shards in ((parted, 2), (whole, 1))
+    )
+    assert sums == pytest.approx(expected, rel=1e-5)
+    after = weights_of(parted)
+    for name, array in weights_of(whole).items():
+        np.testing.assert_allclose(after[name], array, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_every_shard_has_masks_of_its_own() -> None:
+    def masks(number: int, *, shards: int) -> float:
+        updater = updater_of(Springs([1.0, 2.0, 3.0]), shards=shards)
+        return float(updater.update([batch_of(FIRST)], number=number, learning_rate=0.1).correct)
+
+    # The first shard has the mask of a whole batch, so what is more is the second's.
+    second = masks(0, shards=2) - masks(0, shards=1)
+    assert second > 0
+    assert second != masks(0, shards=1)
+    assert second != masks(1, shards=2) - masks(1, shards=1)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_language_models_texts_go_on_in_the_shards_they_are_in(rows: int) -> None:
+    ids = np.random.default_rng(1).integers(0, 9, [rows, 10]).astype(np.int32)
+    losses, states = [], []
+    for shards in (1, 2):
+        decoder = Decoder(9, units=6, layers=2, embedding_size=4, seed=3)
+        objective = LanguageModelObjective(decoder, rows=rows)
+        updater = Updater(TextTrainingConfig(), objective, seed=1, shards=shards)
+        for number, first in enumerate((0, 3, 6)):
+            windows = ids[:, first : first + 3], ids[:, first + 1 : first + 4]
+            sums = updater.update(
+                [WindowBatch(*windows, begins=first == 0)], number=number, learning_rate=0.01
+            )
+        losses.append(float(sums.nll))
+        states.append([part.numpy() for part in objective.carried().values()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(*states, strict=True):
+        assert one.any()
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_many_shapes_are_one_trace_and_masks_follow_the_number_of_the_batch() -> None:
