@@ -4,7 +4,8 @@
 
 Trains 2 x 512 units on windows of 100 x 100 characters, dropout 0.5, gradients clipped to 5, in
 rounds, every shape compiled before the clock starts; then writes text, one stream and many at once,
-with the random weights it has: what is drawn does not change the work. Prints characters a second,
+with random weights: what is drawn does not change the work. It does so in a process of its own, as
+training sets TensorFlow's threads in its own way. Prints characters a second,
 the median and range of the rounds, and the share of this machine's own product rate that training
 reaches.
 
@@ -12,9 +13,11 @@ reaches.
 with `--peer-python`; it must print "... 1,234 characters/s ...".
 """
 
+import multiprocessing
 import shlex
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -40,7 +43,6 @@ class Trainer:
         from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
 
         start_tensorflow("cpu", shards=SHARDS)
-        from seq2seq.generator import LanguageModel
         from seq2seq.language_model_experiment import WindowBatch
         from seq2seq.models import build_language_model
         from seq2seq.objectives import LanguageModelObjective
@@ -57,7 +59,6 @@ class Trainer:
         self._windows = Windows(tokenizer.encode(content), training.batch_size, training.window)
         self._as_batch: Any = WindowBatch
         self._step = 0
-        self.model = LanguageModel(config, tokenizer, self.decoder)
         self.characters = training.batch_size * training.window
 
     def train(self, steps: int) -> float:
@@ -80,11 +81,30 @@ class Trainer:
         output = 2 * decoder.feature_size * decoder.vocabulary_size
         return 3 * self.characters * (layers + output) / 1e9
 
-    def write(self, *, samples: int, length: int) -> float:
-        """Seconds of writing so many texts at once."""
+
+def writing_rates(
+    text: Path, config: LanguageModelConfig, *, samples: int, length: int, rounds: int
+) -> list[float]:
+    """Characters a second of writing so many texts at once, by a process that only writes."""
+    from seq2seq.runtime import resolve_precision, start_tensorflow
+
+    start_tensorflow("cpu")
+    from seq2seq.generator import LanguageModel
+    from seq2seq.models import build_language_model
+
+    tokenizer = make_text_tokenizer(config.tokenizer, read_text(text))
+    decoder = build_language_model(
+        config.model,
+        vocabulary=tokenizer.vocabulary_size,
+        precision=resolve_precision(config.precision),
+    )
+    model = LanguageModel(config, tokenizer, decoder)
+    rates = []
+    for _ in range(rounds + 1):  # the first one compiles
         started = time.perf_counter()
-        self.model.generate("The ", length=length, samples=samples, top_k=5)
-        return time.perf_counter() - started
+        model.generate("The ", length=length, samples=samples, top_k=5)
+        rates.append(samples * length / (time.perf_counter() - started))
+    return rates[1:]
 
 
 def main(
@@ -123,11 +143,11 @@ def main(
             rates.setdefault(Path(script).stem + " " + " ".join(arguments), []).append(
                 number(figures_of(command, _PEER_FIGURE)[0])
             )
-    for samples, name in ((1, "one stream"), (streams, f"{streams} streams")):
-        trainer.write(samples=samples, length=length)  # compiles
-        for _ in range(rounds):
-            rate = samples * length / trainer.write(samples=samples, length=length)
-            rates.setdefault(f"ours, writing {name}", []).append(rate)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as writer:
+        for samples, name in ((1, "one stream"), (streams, f"{streams} streams")):
+            rates[f"ours, writing {name}"] = writer.submit(
+                writing_rates, text, config, samples=samples, length=length, rounds=rounds
+            ).result()
     _print_rates(rates)
     product_rate = machine.product_rate(trainer.precision)
     reached = median(rates["ours, training"]) * trainer.gflop() / trainer.characters

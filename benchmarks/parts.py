@@ -15,6 +15,7 @@ from seq2seq.batches import Batch, BatchPlan, batches_from
 from seq2seq.decoder import real_tokens
 from seq2seq.loss import cross_entropy
 from seq2seq.models import TranslationModel
+from seq2seq.runtime import SHARDS
 
 
 def measure_parts(
@@ -104,11 +105,15 @@ def _with_gradient(model: TranslationModel, piece: Callable[..., Any]) -> Callab
 
     @tf.function(input_signature=[ids, lengths, ids, lengths])
     def run(source: Any, source_lengths: Any, target: Any, target_lengths: Any) -> Any:
+        rows = tf.shape(source)[0]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            outputs = piece(
-                Batch(source, source_lengths, target, target_lengths, np.zeros(0, np.int64))
-            )
+            outputs = []
+            for shard in range(SHARDS):  # as an update has them
+                part = slice(shard * rows // SHARDS, (shard + 1) * rows // SHARDS)
+                sources = source[part], source_lengths[part]
+                targets = target[part], target_lengths[part]
+                outputs.append(piece(Batch(*sources, *targets, np.zeros(0, np.int64))))
         gradients = tape.gradient(outputs, variables)
         # One number that needs every gradient, so that none is left out and none is copied.
         dense = [tf.convert_to_tensor(each) for each in gradients if each is not None]
