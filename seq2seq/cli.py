@@ -216,9 +216,9 @@ def translate(
         typer.Option(metavar="MODEL", help="Average probabilities with this model; repeatable."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Most sentences at a time.", show_default="320 / beam size")
+        int | None, typer.Option(help="Most sentences of a batch.", show_default="320 / beam size")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Most source pieces at a time.")] = 8192,
+    batch_tokens: Annotated[int, typer.Option(help="Most source pieces of a batch.")] = 8192,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw translations at random instead of searching.")
     ] = False,

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -130,8 +130,9 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
             "and the driver"
         )
     if cores() <= shards and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(shards)
+        with suppress(RuntimeError):  # in a process that uses it already, with the threads it has
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(shards)
     if device == "cpu" and gpus:
         tf.config.set_visible_devices([], "GPU")
         return

@@ -68,9 +68,10 @@ class Options(TypedDict, total=False):
             (Keskar et al. 2019, sec. 4.1).
         banned: Target pieces that are never said.
         sampling: Draw instead of search.
-        batch_size: Most sentences translated at a time; a matter of speed only, as the next. None:
-            as many as have 320 hypotheses in their beams.
-        batch_tokens: Most source pieces at a time, padding included.
+        batch_size: Most sentences of a batch; a matter of speed and memory only, as the next. None:
+            as many as have 320 hypotheses in their beams. There are as many batches at a time as
+            the machine has cores, at most eight.
+        batch_tokens: Most source pieces of a batch, padding included.
         details: Also find the attention and the log-probability of each piece, all texts of a batch
             at once; without it they are found for one hypothesis when they are asked for.
     """

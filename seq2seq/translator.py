@@ -327,7 +327,7 @@ class Translator:
         """The hypotheses of each sentence of one batch."""
         from seq2seq.runtime import memory_for
 
-        what = f"{len(sentences)} sentences and a beam of {options.beam_size} at a time"
+        what = f"{len(sentences)} sentences and a beam of {options.beam_size} in a batch"
         with memory_for(what, advice="lower the batch size or batch tokens"):
             found = self._compiled_search(options, sentences)(self._inputs(sentences, options))
         arrays = type(found)(*(array.numpy() for array in found))

@@ -97,6 +97,7 @@ def test_decoding_speed_prints_ratios_and_parts(text: list[str], tmp_path: Path)
     (tmp_path / "peer.py").write_text(DECODER_PEER, encoding="utf-8")
     options = ["--beam-sizes=1,2", "--length=3", "--sentences=20", "--rounds=2"]
     options += ["--vocabulary=275", "--units=8", "--peer", str(tmp_path / "peer.py")]
+    options += ["--precision=float32"]
     done = run(str(FOLDER / "decoding_speed.py"), *text, *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -136,7 +137,7 @@ def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_p
     peer = tmp_path / "peer.py"
     peer.write_text("import sys\nprint(sys.argv[2:], '5 ms/step, 1,250 characters/s')")
     options = ["--units=8", "--batch-size=4", "--window=5", "--steps=2", "--rounds=2"]
-    options += ["--length=6", "--streams=3", "--peer", f"{peer} torch f32"]
+    options += ["--length=6", "--streams=3", "--peer", f"{peer} torch f32", "--precision=float32"]
     done = run(str(FOLDER / "language_model_speed.py"), text[0], *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -467,7 +467,12 @@ def trained(monkeypatch):
     training = ModuleType("seq2seq.training")
     training.train = train
     monkeypatch.setitem(sys.modules, "seq2seq.training", training)
-    monkeypatch.setattr("seq2seq.runtime.start_tensorflow", lambda device: calls.append(device))
+
+    def start_tensorflow(device, *, shards):
+        assert shards == 2
+        calls.append(device)
+
+    monkeypatch.setattr("seq2seq.runtime.start_tensorflow", start_tensorflow)
     return calls
 
 

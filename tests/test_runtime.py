@@ -147,6 +147,13 @@ def test_operations_are_not_shared_out_where_all_cores_are_busy(
     assert threads == expected
 
 
+def test_a_process_that_uses_tensorflow_already_keeps_its_threads() -> None:
+    tf.constant(1).numpy()
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    start_tensorflow("cpu", shards=runtime.cores())
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
+
+
 def test_the_cores_are_those_that_the_process_may_use() -> None:
     script = "from seq2seq.runtime import cores\nprint(cores())"
     one = min(os.sched_getaffinity(0))

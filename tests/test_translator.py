@@ -684,7 +684,9 @@ def test_batches_too_large_for_the_memory_are_told_with_what_to_do(translator, m
 
     fresh = Translator(translator.config, translator.tokenizers, translator.models[0])
     monkeypatch.setattr(fresh, "_compile", lambda key, make: exhausted)
-    message = "^out of memory with 2 sentences and a beam of 3 at a time; lower the batch size or b"
+    message = (
+        "^out of memory with 2 sentences and a beam of 3 in a batch; lower the batch size or b"
+    )
     with pytest.raises(UsageError, match=message):
         fresh.translate(["a dog", "", "a cat"])
     message = "^out of memory with 2 sentences at a time; lower the batch size$"
