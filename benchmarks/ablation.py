@@ -36,6 +36,7 @@ from rich.table import Table
 from seq2seq.comparison import compare
 from seq2seq.evaluation import evaluate
 from seq2seq.lines import read_lines
+from seq2seq.runtime import cores
 
 # What TensorFlow reads: threads within a product, and products at a time.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -111,7 +112,7 @@ def _trained(
 
 def _seq2seq(folder: Path, jobs: int, *arguments: str) -> None:
     """Runs a command about the model in `folder` with one of `jobs` shares of the cores."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, cores() // jobs))
     shares = {} if jobs == 1 else dict.fromkeys(_THREADS, threads)
     log = folder.with_name(f"{folder.name}.log")
     with log.open("ab") as file:

@@ -5,9 +5,8 @@
 Trains 2 x 512 units on windows of 100 x 100 characters, dropout 0.5, gradients clipped to 5, in
 rounds, every shape compiled before the clock starts; then writes text, one stream and many at once,
 with random weights: what is drawn does not change the work. It does so in a process of its own, as
-training sets TensorFlow's threads in its own way. Prints characters a second,
-the median and range of the rounds, and the share of this machine's own product rate that training
-reaches.
+training sets TensorFlow's threads in its own way. Prints characters a second, the median and range
+of the rounds, and the share of this machine's own product rate that training reaches.
 
 `--peer "SCRIPT ARGUMENTS"` runs another program after each round, as `SCRIPT TEXT ARGUMENTS STEPS`
 with `--peer-python`; it must print "... 1,234 characters/s ...".

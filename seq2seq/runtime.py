@@ -110,8 +110,8 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
 
     Args:
         device: `auto` takes a GPU if there is one, with memory growth on.
-        shards: How many computations will run side by side. If that keeps all cores busy, no
-            operation is shared out among them; but TF_NUM_INTRAOP_THREADS goes before that.
+        shards: How many computations will run side by side, unless on a GPU. If that keeps all
+            cores busy, no operation is shared out; but TF_NUM_INTRAOP_THREADS goes before that.
 
     Raises:
         UsageError: A GPU is asked for and there is none.
@@ -129,13 +129,13 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
             "--device gpu: TensorFlow sees no GPU; use --device cpu, or install the extra `gpu` "
             "and the driver"
         )
-    if cores() <= shards and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+    if device == "cpu" and gpus:
+        tf.config.set_visible_devices([], "GPU")
+        gpus = []
+    if not gpus and cores() <= shards and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         with suppress(RuntimeError):  # in a process that uses it already, with the threads it has
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(shards)
-    if device == "cpu" and gpus:
-        tf.config.set_visible_devices([], "GPU")
-        return
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
 

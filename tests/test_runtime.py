@@ -145,6 +145,10 @@ def test_operations_are_not_shared_out_where_all_cores_are_busy(
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", given)
     start_tensorflow("cpu", shards=shards)
     assert threads == expected
+    threads.clear()
+    Devices(["gpu 0"], monkeypatch)
+    start_tensorflow("auto", shards=shards)
+    assert threads == []  # on a GPU there are no shards
 
 
 def test_a_process_that_uses_tensorflow_already_keeps_its_threads() -> None:
