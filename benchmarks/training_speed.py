@@ -94,10 +94,14 @@ def run_keras(
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     import stock_keras
 
-    update = stock_keras.trainer(
-        model_config, TRAINING, vocabulary=work.vocabulary, bos_id=work.bos_id
+    trainer = stock_keras.Trainer(
+        model_config,
+        TRAINING,
+        source_vocabulary=work.vocabulary,
+        target_vocabulary=work.vocabulary,
+        bos_id=work.bos_id,
     )
-    _serve(connection, work, update, lambda: None)
+    _serve(connection, work, trainer.update, lambda: None)
 
 
 def _serve(

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures are imported)
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -49,6 +50,7 @@ def text(tmp_path: Path) -> list[str]:
 
 TINY = ["--steps=2", "--rounds=2", "--sentences=8", "--vocabulary=275", "--units=8"]
 FIGURE, RANGE = r"[\d,]+", r"[\d.]+ \([\d.]+ to [\d.]+\)"
+NUMBER = r"[\d.]+"
 
 
 def test_training_speed_prints_ratios_memory_and_parts(text: list[str], tmp_path: Path) -> None:
@@ -197,6 +199,65 @@ def test_exported_model_counts_the_sentences_that_are_the_same(
     for name in ("greedy 1", "beam 2"):
         assert re.search(rf"{name} +│ 8 of 8 +│ [\d.]+ +│ \d+", done.stdout), done.stdout
     assert re.search(r"[\d.]+ MB on the disk, loaded in [\d.]+ s", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("attention", ["luong", "none"])
+def test_a_search_over_a_stock_model_says_what_the_whole_model_scores_so(
+    attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    import keras
+    import numpy as np
+    import stock_keras
+
+    from seq2seq.config import DecodingConfig, ModelConfig
+    from seq2seq.search import Limits, Start, beam_search
+
+    keras.utils.set_random_seed(5)
+    sizes = {"embedding_size": 6, "encoder_units": 5, "decoder_units": 10, "encoder_layers": 2}
+    config = ModelConfig(**sizes, decoder_layers=2, attention=attention, dropout=0.5)
+    model = stock_keras.build(config, source_vocabulary=11, target_vocabulary=9)
+    for weight in model.trainable_variables:  # large ones: what is said depends on all that is read
+        weight.assign(weight * 3.0)
+    searchable = stock_keras.Searchable(model, DecodingConfig(max_length_offset=2))
+    source = np.array([[4, 5, 6, 3], [7, 3, 0, 0], [10, 8, 3, 0]], np.int32)
+    lengths = np.array([4, 2, 3], np.int32)
+    state, memory = searchable.begin(source, lengths)
+    found = beam_search(
+        searchable.stepper(searchable.layout()),
+        Start(np.full(3, 2, np.int32), state, memory),
+        Limits(end_id=3, max_length=np.array([10, 6, 8], np.int32)),
+        beam_size=4,
+        length_penalty=1.0,
+        repeat_memory=False,
+    )
+    for row, beam in itertools.product(range(3), range(4)):
+        said = found.ids[row, beam, : found.lengths[row, beam]].numpy()
+        read = np.concatenate([[2], said[:-1]])[None]
+        one = source[row : row + 1, : lengths[row]]  # alone, so that there is no padding
+        logits = model([one, np.ones_like(one, bool), read])[0].numpy().astype(float)
+        log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        expected = log_probs[np.arange(len(said)), said].sum()
+        assert found.log_probs[row, beam].numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_equal_time_trains_a_stock_model_for_as_long_and_compares_both(tmp_path: Path) -> None:
+    config = write_experiment(tmp_path, training__max_epochs=3)
+    trained = run("-m", "seq2seq", "train", str(config), "--output", str(tmp_path / "model"))
+    assert trained.returncode == 0, trained.stderr
+    text = str(tmp_path / "words")
+    options = ["--test", text, "--reference", text, "--points=2"]
+    done = run(str(FOLDER / "equal_time.py"), str(tmp_path / "model"), *options)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads((tmp_path / "model/metrics.jsonl").read_text().split("\n")[-2])["seconds"]
+    for row in (
+        rf"ours: \d+ updates in {seconds:.0f} s",
+        rf"{seconds:.0f} +│ \d+ +│ {NUMBER} +│ {FIGURE} +│ {NUMBER}",
+        rf"ours +│ {NUMBER} ± {NUMBER} +│ {NUMBER}",
+        rf"stock Keras +│ {NUMBER} ± {NUMBER} +│ {NUMBER}",
+        rf"p = {NUMBER} ",
+    ):
+        assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
 
 
 def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:

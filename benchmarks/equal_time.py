@@ -1,0 +1,173 @@
+"""What the same seconds are worth in stock Keras: another model trained on the same text.
+
+    python benchmarks/equal_time.py runs/tatoeba_en_de \\
+        --test data/tatoeba_en_de/test.en --reference data/tatoeba_en_de/test.de
+
+Takes a model folder of `seq2seq train` and trains layers of the same sizes in stock Keras, float32,
+for as many seconds on the same batches, with the configuration's dropout, label smoothing, gradient
+norm, and the rate that it has at the same share of the run. The clock stands still while a batch is
+waited for, in the first update, in which TensorFlow traces, and during validations: what is
+counted of ours is all of it. What these layers do not have is left out: tied embeddings, averages
+of weights, other segmentations.
+
+Both models translate by the same beam search. Prints validation BLEU (greedy) of both at some
+points of the run, then BLEU of the test and whether they differ by more than chance.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import machine
+import typer
+from results import console
+from rich.table import Table
+
+from seq2seq import Translator
+from seq2seq.batches import Batch, BatchPlan, batches_from
+from seq2seq.comparison import compare
+from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
+from seq2seq.evaluation import bleu, evaluate
+from seq2seq.experiment import ENCODED
+from seq2seq.lines import read_lines
+from seq2seq.reporting import METRICS_FILE
+from seq2seq.schedules import learning_rate
+
+
+class Point(NamedTuple):
+    """A point of a run.
+
+    Attributes:
+        seconds: Since its begin.
+        updates: Made so far.
+        bleu: Of the validation text, greedy.
+    """
+
+    seconds: float
+    updates: int
+    bleu: float
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="A trained translator.")],
+    test: Annotated[Path, typer.Option(help="Sources to translate.")],
+    reference: Annotated[Path, typer.Option(help="Their translations.")],
+    points: Annotated[int, typer.Option(help="Validations of the stock model.", min=1)] = 5,
+) -> None:
+    """The curves of both, then their scores."""
+    ours = Translator.load(folder)
+    records = _records(folder)
+    curve = [
+        Point(each["seconds"], each["step"], each["bleu"])
+        for each in records
+        if each["split"] == "validation"
+    ]
+    console.print(machine.describe())
+    console.print(f"ours: {records[-1]['step']:,} updates in {records[-1]['seconds']:,.0f} s")
+    stock = _Stock(ours, total_steps=records[-1]["step"])
+    validation = list(validation_pairs(ours.config.data, PairCounts()))
+    table = Table("seconds", "updates, ours", "BLEU", "updates, stock Keras", "BLEU")
+    with _batches(folder, ours) as batches:
+        for number in range(1, points + 1):
+            seconds = records[-1]["seconds"] * number / points
+            stock.train(batches, until=seconds, of=records[-1]["seconds"])
+            translations = _translated(stock.translator, [pair.source for pair in validation], 1)
+            score = bleu(translations, [pair.target for pair in validation]).value
+            mine = max((each for each in curve if each.seconds <= seconds), default=None)
+            row = [f"{mine.updates:,}", f"{mine.bleu:.2f}"] if mine else ["", ""]
+            table.add_row(f"{seconds:,.0f}", *row, f"{stock.updates:,}", f"{score:.2f}")
+            console.print(f"stock Keras: {stock.updates:,} updates, loss {stock.loss:.3f}")
+    console.print(table)
+    _print_scores(ours, stock.translator, [*read_lines(test)], [*read_lines(reference)])
+
+
+class _Stock:
+    """The stock model of a translator's configuration, being trained."""
+
+    def __init__(self, like: Translator, *, total_steps: int) -> None:
+        import keras
+        import stock_keras
+
+        self._config, self._total_steps = like.config, total_steps
+        keras.utils.set_random_seed(like.config.seed)
+        target = like.tokenizers.target
+        self._trainer = stock_keras.Trainer(
+            like.config.model,
+            like.config.training,
+            source_vocabulary=like.tokenizers.source.vocabulary_size,
+            target_vocabulary=target.vocabulary_size,
+            bos_id=target.bos_id,
+        )
+        searchable: Any = stock_keras.Searchable(self._trainer.model, like.config.decoding)
+        self.translator = Translator(like.config, like.tokenizers, searchable)
+        self._seconds = 0.0
+        self.updates = 0
+        self.loss = 0.0
+
+    def train(self, batches: Iterator[Batch], *, until: float, of: float) -> None:
+        """Goes on until so many seconds `of` all were spent in updates."""
+        while self._seconds < until:
+            batch, started = next(batches), time.perf_counter()
+            step = 1 + int(self._seconds / of * self._total_steps)
+            rate = learning_rate(self._config.training, step, total_steps=self._total_steps)
+            self.loss = self._trainer.update(batch, rate)
+            self.updates += 1
+            if self.updates > 1:
+                self._seconds += time.perf_counter() - started
+
+
+@contextmanager
+def _batches(folder: Path, translator: Translator) -> Iterator[Iterator[Batch]]:
+    """Those that the model of `folder` was trained on, epoch after epoch."""
+    corpus, config = ParallelIds.open(folder / ENCODED), translator.config
+    plan = BatchPlan(
+        corpus.source_lengths,
+        corpus.target_lengths,
+        batch_tokens=config.training.batch_tokens,
+        seed=config.seed,
+    )
+    with batches_from(
+        corpus,
+        plan,
+        itertools.count(),
+        source_pad_id=translator.tokenizers.source.pad_id,
+        target_pad_id=translator.tokenizers.target.pad_id,
+    ) as numbered:
+        yield (each.batch for each in numbered)
+
+
+def _records(folder: Path) -> list[Mapping[str, Any]]:
+    lines = (folder / METRICS_FILE).read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
+def _translated(translator: Translator, texts: Sequence[str], beam_size: int) -> list[str]:
+    translator.take_up_weights()
+    return [each.text for each in translator.translate(texts, beam_size=beam_size)]
+
+
+def _print_scores(
+    ours: Translator, stock: Translator, texts: Sequence[str], references: Sequence[str]
+) -> None:
+    beam_size = ours.config.decoding.beam_size
+    table = Table(f"test, beam {beam_size}", "BLEU", "lower-cased")
+    hypotheses = {
+        name: _translated(translator, texts, beam_size)
+        for name, translator in (("ours", ours), ("stock Keras", stock))
+    }
+    for name, lines in hypotheses.items():
+        cased, lowered = (
+            evaluate(lines, [references], lowercase=lowercase).bleu for lowercase in (False, True)
+        )
+        table.add_row(name, f"{cased.value:.2f} ± {cased.interval:.2f}", f"{lowered.value:.2f}")
+    console.print(table)
+    found = compare(hypotheses["ours"], hypotheses["stock Keras"], [references])[0]
+    console.print(f"p = {found.bootstrap:.3f} (paired bootstrap)")
+
+
+if __name__ == "__main__":
+    typer.run(main)
