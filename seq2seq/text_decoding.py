@@ -38,7 +38,7 @@ class CompiledText:
         """
         self._decoder = decoder
         self._forbidden_ids = forbidden_ids
-        self._drawers: dict[int, Any] = {}
+        self._drawers: dict[tuple[int, bool], Any] = {}
         state = tf.nest.map_structure(_any_rows, decoder.zero_state(1))
         self._score = tf.function(
             forward_only()(self._scored),
@@ -94,9 +94,10 @@ class CompiledText:
         top_p: float,
     ) -> tuple[tf.Tensor, Start]:
         """See `sample_onwards`; ids `[N, T]`, and what goes on from there."""
-        if top_k not in self._drawers:
-            self._drawers[top_k] = self._new_drawer(top_k)
-        ids, last, state = self._drawers[top_k](
+        kind = top_k, top_p < 1.0
+        if kind not in self._drawers:
+            self._drawers[kind] = self._new_drawer(*kind)
+        ids, last, state = self._drawers[kind](
             start.ids, start.state, self._layout, length, position, seed, temperature, top_p
         )
         return ids, Start(last, state)
@@ -110,7 +111,7 @@ class CompiledText:
         best = tf.argmax(logits, axis=2, output_type=tf.int32)
         return -losses * real, tf.cast(best == targets, tf.float32) * real, after
 
-    def _new_drawer(self, top_k: int) -> Any:
+    def _new_drawer(self, top_k: int, has_nucleus: bool) -> Any:
         def draw(
             ids: tf.Tensor,
             state: DecoderState,
@@ -129,7 +130,7 @@ class CompiledText:
                 position=position,
                 temperature=temperature,
                 top_k=top_k,
-                top_p=top_p,
+                top_p=top_p if has_nucleus else 1.0,
                 forbidden_ids=self._forbidden_ids,
             )
             return drawn, after.ids, after.state

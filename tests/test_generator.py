@@ -119,6 +119,15 @@ def test_the_likeliest_symbols_are_those_of_numpy(language_model, weights):
     assert text == language_model.tokenizer.decode(ids[-15:])
 
 
+def test_the_share_drawn_from_is_that_of_each_call(language_model):
+    (likeliest,) = language_model.generate("a ", length=20, top_k=1)
+    options = {"length": 20, "top_k": 3, "seed": 4, "temperature": 5.0}
+    (drawn,) = language_model.generate("a ", **options, top_p=1.0)
+    for top_p, expected in ((1e-6, likeliest), (1.0, drawn), (0.999999, drawn), (1e-6, likeliest)):
+        assert language_model.generate("a ", **options, top_p=top_p) == [expected]
+    assert drawn != likeliest
+
+
 def test_equal_seeds_write_equal_texts_and_others_do_not(language_model):
     texts = language_model.generate("a ", length=30, seed=4, samples=3)
     assert texts == language_model.generate("a ", length=30, seed=4, samples=3)
