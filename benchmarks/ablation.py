@@ -16,21 +16,20 @@ standard deviation, or, of one seed, half the 95 % confidence interval; p is tha
 bootstrap resampling against the first variant with the same seed (the first one).
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import machine
 import typer
-from results import console
+from results import console, metrics_of
 from rich.table import Table
 
 from seq2seq.comparison import compare
@@ -107,7 +106,7 @@ def _trained(
     hypotheses = folder / f"{test.name}.hypotheses"
     if not hypotheses.exists():
         _seq2seq(folder, jobs, "translate", str(folder), str(test), "--output", str(hypotheses))
-    return Trained([*read_lines(hypotheses)], _metrics(folder)[-1]["seconds"] / 60)
+    return Trained([*read_lines(hypotheses)], metrics_of(folder)[-1]["seconds"] / 60)
 
 
 def _seq2seq(folder: Path, jobs: int, *arguments: str) -> None:
@@ -120,11 +119,6 @@ def _seq2seq(folder: Path, jobs: int, *arguments: str) -> None:
         done = subprocess.run(command, env={**os.environ, **shares}, stderr=file, check=False)
     if done.returncode:
         raise AblationError(f"failed: see {log.name}")
-
-
-def _metrics(folder: Path) -> list[Mapping[str, Any]]:
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
 
 
 def _row(

@@ -10,31 +10,31 @@ waited for, in the first update, in which TensorFlow traces, and during validati
 counted of ours is all of it. What these layers do not have is left out: tied embeddings, averages
 of weights, other segmentations.
 
-Both models translate by the same beam search. Prints validation BLEU (greedy) of both at some
-points of the run, then BLEU of the test and whether they differ by more than chance.
+Both models translate by the same beam search. Prints validation BLEU of both at some points
+of the run, then BLEU of the test and whether they differ by more than chance.
 """
 
 import itertools
-import json
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import machine
 import typer
-from results import console
+from results import console, metrics_of
 from rich.table import Table
 
 from seq2seq import Translator
 from seq2seq.batches import Batch, BatchPlan, batches_from
 from seq2seq.comparison import compare
 from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
+from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import bleu, evaluate
 from seq2seq.experiment import ENCODED
 from seq2seq.lines import read_lines
-from seq2seq.reporting import METRICS_FILE
 from seq2seq.schedules import learning_rate
 
 
@@ -44,7 +44,7 @@ class Point(NamedTuple):
     Attributes:
         seconds: Since its begin.
         updates: Made so far.
-        bleu: Of the validation text, greedy.
+        bleu: Of the validation text.
     """
 
     seconds: float
@@ -60,7 +60,7 @@ def main(
 ) -> None:
     """The curves of both, then their scores."""
     ours = Translator.load(folder)
-    records = _records(folder)
+    records = metrics_of(folder)
     curve = [
         Point(each["seconds"], each["step"], each["bleu"])
         for each in records
@@ -69,14 +69,17 @@ def main(
     console.print(machine.describe())
     console.print(f"ours: {records[-1]['step']:,} updates in {records[-1]['seconds']:,.0f} s")
     stock = _Stock(ours, total_steps=records[-1]["step"])
+    options = ours.config.validation
     validation = list(validation_pairs(ours.config.data, PairCounts()))
     table = Table("seconds", "updates, ours", "BLEU", "updates, stock Keras", "BLEU")
     with _batches(folder, ours) as batches:
         for number in range(1, points + 1):
             seconds = records[-1]["seconds"] * number / points
             stock.train(batches, until=seconds, of=records[-1]["seconds"])
-            translations = _translated(stock.translator, [pair.source for pair in validation], 1)
-            score = bleu(translations, [pair.target for pair in validation]).value
+            sources = [pair.source for pair in validation]
+            translations = _translated(stock.translator, sources, options.beam_size)
+            targets = [pair.target for pair in validation]
+            score = bleu(translations, targets, options.bleu_tokenizer).value
             mine = max((each for each in curve if each.seconds <= seconds), default=None)
             row = [f"{mine.updates:,}", f"{mine.bleu:.2f}"] if mine else ["", ""]
             table.add_row(f"{seconds:,.0f}", *row, f"{stock.updates:,}", f"{score:.2f}")
@@ -140,11 +143,6 @@ def _batches(folder: Path, translator: Translator) -> Iterator[Iterator[Batch]]:
         yield (each.batch for each in numbered)
 
 
-def _records(folder: Path) -> list[Mapping[str, Any]]:
-    lines = (folder / METRICS_FILE).read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
-
-
 def _translated(translator: Translator, texts: Sequence[str], beam_size: int) -> list[str]:
     translator.take_up_weights()
     return [each.text for each in translator.translate(texts, beam_size=beam_size)]
@@ -155,19 +153,26 @@ def _print_scores(
 ) -> None:
     beam_size = ours.config.decoding.beam_size
     table = Table(f"test, beam {beam_size}", "BLEU", "lower-cased")
+    tokenizer = ours.config.validation.bleu_tokenizer
     hypotheses = {
         name: _translated(translator, texts, beam_size)
         for name, translator in (("ours", ours), ("stock Keras", stock))
     }
     for name, lines in hypotheses.items():
         cased, lowered = (
-            evaluate(lines, [references], lowercase=lowercase).bleu for lowercase in (False, True)
+            evaluate(lines, [references], tokenizer=tokenizer, lowercase=lowercase).bleu
+            for lowercase in (False, True)
         )
         table.add_row(name, f"{cased.value:.2f} ± {cased.interval:.2f}", f"{lowered.value:.2f}")
     console.print(table)
-    found = compare(hypotheses["ours"], hypotheses["stock Keras"], [references])[0]
+    found = compare(
+        hypotheses["ours"], hypotheses["stock Keras"], [references], tokenizer=tokenizer
+    )[0]
     console.print(f"p = {found.bootstrap:.3f} (paired bootstrap)")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except Seq2SeqError as err:
+        sys.exit(f"error: {err}")

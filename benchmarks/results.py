@@ -1,13 +1,17 @@
 """What the benchmarks have in common: parts of a whole, what other programs print, and tables."""
 
+import json
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
+from seq2seq.reporting import METRICS_FILE
 
 console = Console(width=110, highlight=False)
 
@@ -27,6 +31,12 @@ def figures_of(command: Sequence[str], pattern: str) -> list[Any]:
     if not found:
         raise SystemExit(f"{' '.join(command)}: printed no figure\n{finished.stderr[-2000:]}")
     return found
+
+
+def metrics_of(folder: Path) -> list[Mapping[str, Any]]:
+    """The records of a training, in order."""
+    lines = (folder / METRICS_FILE).read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
 
 
 def number(text: str) -> float:

@@ -258,6 +258,8 @@ def test_equal_time_trains_a_stock_model_for_as_long_and_compares_both(tmp_path:
         rf"p = {NUMBER} ",
     ):
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
+    half, whole = map(int, re.findall(r"stock Keras: (\d+) updates", done.stdout.replace(",", "")))
+    assert 0 < half < whole
 
 
 def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:
