@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq.reporting import METRICS_FILE
+from seq2seq.model_files import METRICS_FILE
 
 console = Console(width=110, highlight=False)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from seq2seq.errors import ModelError
 
+METRICS_FILE = "metrics.jsonl"
 TOKENIZER_FOLDER = "tokenizer"
 
 LARGEST_RECORD = 1 << 20

@@ -14,8 +14,8 @@ from seq2seq.fine_tuning import (
     mark_start,
     write_start,
 )
-from seq2seq.model_files import TOKENIZER_FOLDER
-from seq2seq.reporting import METRICS_FILE, TENSORBOARD
+from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER
+from seq2seq.reporting import TENSORBOARD
 
 # What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
 # but nothing that made the weights what they are. The learning rate may change because that is
