@@ -32,7 +32,8 @@ import typer
 from results import console, metrics_of
 from rich.table import Table
 
-from seq2seq.comparison import compare
+from seq2seq.comparison import check_can_compare, compare
+from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import evaluate
 from seq2seq.lines import read_lines
 from seq2seq.runtime import cores
@@ -71,6 +72,7 @@ def main(
 ) -> None:
     """A row for each variant, as soon as it is done."""
     references = [*read_lines(reference)]
+    check_can_compare(str(reference), len(references))
     console.print(machine.describe())
     table = Table("variant", "BLEU", "lower-cased", "p", "minutes of training")
     output.mkdir(parents=True, exist_ok=True)
@@ -150,4 +152,7 @@ def _slug(name: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except Seq2SeqError as err:
+        sys.exit(f"error: {err}")

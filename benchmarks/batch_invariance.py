@@ -13,12 +13,15 @@ import os
 import random
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 from results import console
 from rich.table import Table
+
+from seq2seq.lines import read_lines
 
 _ONE_RUN = """
 import json, sys
@@ -89,7 +92,7 @@ def main(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
 ) -> None:
     """Count the sentences that come out the same."""
-    texts = source.read_text(encoding="utf-8").split("\n")[:sentences]
+    texts = [*islice(read_lines(source), sentences)]
     table = Table("batch size", "order", "threads", "the same", "scores differ by at most")
     first = None
     for way in WAYS:

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from seq2seq import Translator
 from seq2seq.batches import Batch, BatchPlan, batches_from
-from seq2seq.comparison import compare
+from seq2seq.comparison import check_can_compare, compare
 from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
 from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import bleu, evaluate
@@ -59,6 +59,8 @@ def main(
     points: Annotated[int, typer.Option(help="Validations of the stock model.", min=1)] = 5,
 ) -> None:
     """The curves of both, then their scores."""
+    sources, references = [*read_lines(test)], [*read_lines(reference)]
+    check_can_compare(str(reference), len(references))
     ours = Translator.load(folder)
     records = metrics_of(folder)
     curve = [
@@ -76,8 +78,9 @@ def main(
         for number in range(1, points + 1):
             seconds = records[-1]["seconds"] * number / points
             stock.train(batches, until=seconds, of=records[-1]["seconds"])
-            sources = [pair.source for pair in validation]
-            translations = _translated(stock.translator, sources, options.beam_size)
+            translations = _translated(
+                stock.translator, [pair.source for pair in validation], options.beam_size
+            )
             targets = [pair.target for pair in validation]
             score = bleu(translations, targets, options.bleu_tokenizer).value
             mine = max((each for each in curve if each.seconds <= seconds), default=None)
@@ -85,7 +88,7 @@ def main(
             table.add_row(f"{seconds:,.0f}", *row, f"{stock.updates:,}", f"{score:.2f}")
             console.print(f"stock Keras: {stock.updates:,} updates, loss {stock.loss:.3f}")
     console.print(table)
-    _print_scores(ours, stock.translator, [*read_lines(test)], [*read_lines(reference)])
+    _print_scores(ours, stock.translator, sources, references)
 
 
 class _Stock:

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from seq2seq import Translator
 from seq2seq.export import export
+from seq2seq.lines import read_lines
 
 _USE = """
 import json, sys, time
@@ -60,7 +62,7 @@ def main(
     beam_size: Annotated[int, typer.Option(help="Of the beam search.")] = 5,
 ) -> None:
     """Count the sentences that come out the same."""
-    texts = source.read_text(encoding="utf-8").split("\n")[:-1][:sentences]
+    texts = [*islice(read_lines(source), sentences)]
     with tempfile.TemporaryDirectory() as folder:
         exported = export(model, Path(folder), beam_size=beam_size)
         command = [str(python), "-c", _USE, str(exported.path)]

@@ -11,7 +11,6 @@ Then an account, computed and not measured, of workers on machines of their own:
 sends and receives 2 (n - 1) / n times the gradients, as float32, while nothing is computed.
 """
 
-import json
 import socket
 import subprocess
 import sys
@@ -19,11 +18,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import machine
 import typer
-from results import console
+from results import console, metrics_of
 from rich.table import Table
 
 _GBIT = (1, 10, 25)
@@ -86,9 +85,7 @@ def _trained(folder: Path, options: Sequence[str], count: int) -> Run:
     for process, text in zip(processes, told, strict=True):
         if process.returncode:
             sys.exit(text)
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
-    records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
-    trained = [each for each in records if each["split"] == "train"]
+    trained = [each for each in metrics_of(folder) if each["split"] == "train"]
     pairs = zip(trained[1:], trained[:-1], strict=True)
     seconds = [(b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for b, a in pairs]
     rates = [each["target_tokens_per_second"] for each in trained[1:]]

@@ -23,6 +23,7 @@ import io
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def _read(source: fetching.Source, code: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = {ABOUT: archive.read(ABOUT)} if ABOUT in archive.namelist() else {}
             return {"text": archive.read(f"{code}.txt")} | found
-    except (zipfile.BadZipFile, KeyError, EOFError) as err:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as err:
         raise fetching.DataError(f"{name}: no whole zip file with {code}.txt: {err}") from err
 
 

@@ -16,8 +16,8 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.errors import StorageError, UsageError
-from seq2seq.lines import unreadable
+from seq2seq.errors import UsageError, unreadable, unwritable
+from seq2seq.model_files import sync
 
 _MANIFEST = "manifest.json"
 
@@ -146,16 +146,16 @@ def replacing(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            _flush_folder(temporary)
+            sync(temporary)
             if folder.exists():
                 folder.rename(old)
             temporary.rename(folder)
-            _flush_folder(folder.parent)
+            sync(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as err:
-        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+        raise unwritable(folder, err) from err
 
 
 def _check_replaceable(folder: Path, names: Iterable[str]) -> None:
@@ -165,7 +165,7 @@ def _check_replaceable(folder: Path, names: Iterable[str]) -> None:
     except FileNotFoundError:
         return
     except OSError as err:
-        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+        raise unwritable(folder, err) from err
     if others:
         raise UsageError(
             f"{folder}: has {others[0]!r} in it, which is not part of an encoded corpus; "
@@ -176,14 +176,6 @@ def _check_replaceable(folder: Path, names: Iterable[str]) -> None:
 def _flush(stream: IO[Any]) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _file_name(array: str) -> str:

@@ -10,10 +10,9 @@ import numpy as np
 
 from seq2seq.checkpoint import CHECKPOINTS, checkpoint_steps, load_step_weights, locked
 from seq2seq.config import AnyConfig, load_any_model_config
-from seq2seq.errors import ModelError, UsageError
+from seq2seq.errors import ModelError, UsageError, unwritable
 from seq2seq.model_files import TOKENIZER_FOLDER, publish_folder
 from seq2seq.new_model import load_any_tokenizer, write_new_model
-from seq2seq.streams import unwritable
 
 _FEWEST = 2
 

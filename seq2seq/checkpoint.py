@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from seq2seq import model_files
-from seq2seq.errors import LockedError, ModelError, StorageError
+from seq2seq.errors import LockedError, ModelError, unwritable
 from seq2seq.model_files import (
     TOKENIZER_FOLDER,
     check_plain,
@@ -98,7 +98,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         publish_folder(temporary, final)
     except OSError as err:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _unwritable(final, err) from err
+        raise unwritable(final, err) from err
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -198,7 +198,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         model_files.write_whole(path, text.encode("utf-8"))
     except OSError as err:
-        raise _unwritable(path, err) from err
+        raise unwritable(path, err) from err
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:
@@ -264,7 +264,7 @@ def locked(folder: Path) -> Iterator[None]:
         sync(folder.parent)
         file = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as err:
-        raise _unwritable(folder, err) from err
+        raise unwritable(folder, err) from err
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -277,7 +277,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another process is writing here ({owner}); wait for it or stop it"
             ) from err
         except OSError as err:  # a file system without locks, a full disk
-            raise _unwritable(folder, err) from err
+            raise unwritable(folder, err) from err
         yield
 
 
@@ -429,7 +429,3 @@ def _promised_files(path: Path) -> dict[str, Any]:
     for name in tokenizer:
         _check(path.parents[1] / TOKENIZER_FOLDER / name, tokenizer)
     return promised
-
-
-def _unwritable(path: Path, err: OSError) -> StorageError:
-    return StorageError(f"{path}: cannot be written: {err.strerror or err}")

@@ -22,20 +22,25 @@ from seq2seq.config import (
     load_model_config,
 )
 from seq2seq.console import say
-from seq2seq.errors import DataError, Interrupted, Seq2SeqError, UsageError
+from seq2seq.errors import DataError, Interrupted, Seq2SeqError, StorageError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
-from seq2seq.lines import read_lines, read_text
+from seq2seq.lines import check_line_counts, read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
 from seq2seq.search_options import Options, Sampling, SearchOptions, search_options
 from seq2seq.signals import Terminated, terminable
-from seq2seq.streams import check_new, standard_input, standard_output, write_new
+from seq2seq.streams import (
+    check_has_folder,
+    check_new,
+    standard_input,
+    standard_output,
+    write_new,
+)
 from seq2seq.translator import Translator
 
 if TYPE_CHECKING:
     from seq2seq.report import Report
     from seq2seq.training import TrainingResult
 
-_SCORED_AT_A_TIME = 1024
 _BETWEEN_SAMPLES = "-" * 20
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -111,13 +116,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a translator or a language model on raw text, all that it needs in one folder."""
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite: give one of them, not both")
     checked = load_config(config, overrides or ())
-    if init:
-        from seq2seq.fine_tuning import check_init  # before the seconds that TensorFlow takes
+    from seq2seq.fine_tuning import check_start  # before the seconds that TensorFlow takes
 
-        check_init(init, checked, resume=resume)
+    check_start(init, checked, resume=resume, overwrite=overwrite)
     folder = output or Path("runs") / config.stem
 
     from seq2seq.runtime import SHARDS, place_of, start_tensorflow
@@ -338,11 +340,14 @@ def attention(
     from seq2seq.attention_plot import draw_attention, picture_kind
 
     kind = picture_kind(output)
+    if target is not None and beam_size is not None:
+        raise UsageError("--beam-size: has no effect with --target; leave out one or the other")
     if load_model_config(model).model.attention == "none":
         raise UsageError(f"{model}: has no attention to draw (model.attention)")
     if not text.strip():
         raise UsageError("TEXT: is blank; expected a sentence")
     check_new(output)
+    check_has_folder(output)
     translator = Translator.load(model)
     if target is None:
         (translation,) = translator.translate([text], beam_size=beam_size)
@@ -364,12 +369,16 @@ def score(
     from seq2seq.pairs import read_pairs
 
     pairs = list(read_pairs([source], [target]))  # whole: line counts are checked before any output
+    sources = [pair.source for pair in pairs]
     translator = Translator.load(model)
-    stream = standard_output()
-    for first in range(0, len(pairs), _SCORED_AT_A_TIME):
-        chunk = pairs[first : first + _SCORED_AT_A_TIME]
-        scores = translator.score([pair.source for pair in chunk], [pair.target for pair in chunk])
-        stream.write("".join(f"{log_prob:.6f}\n" for log_prob in scores))
+    scores = translator.score(sources, [pair.target for pair in pairs])
+    standard_output().write("".join(f"{log_prob:.6f}\n" for log_prob in scores))
+    if cropped := translator.count_truncated(sources):
+        say(
+            f"warning: {source}: {cropped:,} lines are longer than what the model was trained on "
+            f"(data.max_source_length), and only their first {translator.most_source_pieces} "
+            "pieces were read"
+        )
 
 
 @app.command()
@@ -423,18 +432,24 @@ def evaluate(
         return
     if not reference:
         raise UsageError("evaluate: needs --reference, the translations to compare with")
+    if baseline and output_format == "jsonl" and not report:
+        raise UsageError(
+            "--baseline: has no effect with --format jsonl, which has no comparison; add --report "
+            "or leave it out"
+        )
+    from seq2seq.report import check_can_draw, render_html, render_json, render_jsonl, render_text
+
     if report:
         check_new(report)
+        check_has_folder(report)
+        check_can_draw()
     found = _report(model, source, hypothesis, reference, baseline, lowercase=lowercase)
-
-    from seq2seq.report import render_html, render_json, render_jsonl, render_text
-
     for warning in found.evaluation.warnings:
         say(f"warning: {warning}")
-    if report:
-        write_new(report, render_html(found).encode())
     render = {"text": render_text, "json": render_json, "jsonl": render_jsonl}[output_format]
     standard_output().write(render(found))
+    if report:
+        write_new(report, render_html(found).encode())
 
 
 @app.command()
@@ -655,8 +670,7 @@ def _report(
     lowercase: bool,
 ) -> "Report":
     """The evaluation of a translator's translations, or of given ones."""
-    from seq2seq.comparison import compare
-    from seq2seq.evaluation import check_line_counts
+    from seq2seq.comparison import check_can_compare, compare
     from seq2seq.evaluation import evaluate as evaluate_lines
     from seq2seq.report import Report
 
@@ -667,7 +681,10 @@ def _report(
     others = list(read_lines(baseline)) if baseline else []
     lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
     lengths[:0] = [(str(source), len(sources))] if source else []
-    check_line_counts([*lengths, *([(str(baseline), len(others))] if baseline else [])])
+    if baseline:
+        lengths.append((str(baseline), len(others)))
+        check_can_compare(str(baseline), len(others))
+    check_line_counts(lengths)
     if model and hypothesis is None:
         name, hypotheses = f"translations of {source}", best_texts(model, sources)
     else:
@@ -728,6 +745,9 @@ def _told(error: BaseException) -> int:
         case KeyboardInterrupt():
             say("interrupted")
             return 128 + signal.SIGINT
+        case OSError() if error.filename is not None:  # a folder on the way that may not be entered
+            say(f"error: {error.filename}: {error.strerror}")
+            return StorageError.exit_code
         case _:
             say(
                 f"error: {type(error).__name__}: {error}; this should not happen: "

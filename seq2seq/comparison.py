@@ -11,7 +11,8 @@ from typing import Any
 from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import UsageError
-from seq2seq.evaluation import MOST_RESAMPLED, check_line_counts, metrics
+from seq2seq.evaluation import MOST_RESAMPLED, metrics
+from seq2seq.lines import check_line_counts
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,7 @@ def compare(
             is missing.
     """
     check_line_counts([(hypothesis_name, len(hypotheses)), (baseline_name, len(baseline))])
-    if len(hypotheses) > MOST_RESAMPLED:
-        raise UsageError(
-            f"{baseline_name}: {len(baseline):,} sentences, expected at most {MOST_RESAMPLED:,} to "
-            "test a difference with, as all that is drawn is held in memory; compare parts"
-        )
+    check_can_compare(baseline_name, len(baseline))
     systems = [("baseline", list(baseline)), ("system", list(hypotheses))]
     found: dict[str, list[Any]] = {}
     for kind in ("bs", "ar"):
@@ -90,6 +87,18 @@ def compare(
             (_, swapped, swapped_signature),
         ) in found.items()
     ]
+
+
+def check_can_compare(name: str, sentences: int) -> None:
+    """
+    Raises:
+        UsageError: More than `MOST_RESAMPLED` sentences.
+    """
+    if sentences > MOST_RESAMPLED:
+        raise UsageError(
+            f"{name}: {sentences:,} sentences, expected at most {MOST_RESAMPLED:,} to test a "
+            "difference with, as all that is drawn is held in memory; compare parts"
+        )
 
 
 def _p(before: Any, after: Any) -> float:

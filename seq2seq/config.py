@@ -116,7 +116,7 @@ class CommonTrainingConfig(_Section):
     """How the weights are found, whatever is learned.
 
     The learning rate rises linearly over `warmup_steps`; then it stays (constant), falls with
-    1 / sqrt(step), falls linearly to 0 at the last step, or (plateau) is multiplied by
+    1 / sqrt(step), falls linearly to 0 after the last step, or (plateau) is multiplied by
     `plateau_factor` after `plateau_patience` validations that are no better than the best one.
 
     With an `ema_decay` above 0, what is validated and saved as the model is a moving average of the
@@ -598,6 +598,14 @@ def _translation_conflicts(config: Config) -> list[_Conflict]:
             )
         )
     found += _attention_conflicts(model, width)
+    if config.training.consistency and not (model.dropout or model.word_dropout):
+        found.append(
+            (
+                ("training.consistency", "model.dropout", "model.word_dropout"),
+                f"got {config.training.consistency}, but without dropout the two passes are the "
+                "same; set it to 0, or drop something",
+            )
+        )
     if config.training.subword_sampling and not loaded and tokenizer.type != "unigram":
         found.append(
             (
@@ -613,6 +621,16 @@ def _translation_conflicts(config: Config) -> list[_Conflict]:
 def _attention_conflicts(model: ModelConfig, width: int) -> list[_Conflict]:
     """Of keys that depend on attention, with an encoder `width` wide."""
     found: list[_Conflict] = []
+    if model.attention == "none":
+        options = {"attention_heads": 1, "attention_layer": "last"}
+        for key, default in options.items():
+            if (value := getattr(model, key)) != default:
+                found.append(
+                    (
+                        (f"model.{key}", "model.attention"),
+                        f"got {value!r}, which has no effect without attention; leave it out",
+                    )
+                )
     if model.attention != "none" and model.reverse_source:
         found.append(
             (
@@ -664,6 +682,13 @@ def _language_model_conflicts(config: LanguageModelConfig) -> list[_Conflict]:
             (
                 ("tokenizer.vocabulary_size", "tokenizer.type"),
                 f"got {size}, but {_SMALLEST_PIECES} are special pieces and bytes; raise it",
+            )
+        )
+    if config.training.schedule == "plateau" and not (data.validation_text or validation_share):
+        found.append(
+            (
+                ("training.schedule", "data.validation_text", "data.validation_share"),
+                "got 'plateau', which goes by validations, and there is no text for them",
             )
         )
     if model.tied_embeddings and not model.embedding_size:

@@ -30,8 +30,8 @@ from seq2seq.array_folder import (
     write_manifest,
 )
 from seq2seq.config import Config, DataConfig
-from seq2seq.errors import DataError, Seq2SeqError
-from seq2seq.lines import LineCounts, one_line, read_lines, unreadable
+from seq2seq.errors import DataError, Seq2SeqError, unreadable
+from seq2seq.lines import LineCounts, one_line, read_lines
 from seq2seq.pairs import (
     Pair,
     PairCounts,

@@ -261,7 +261,6 @@ class Decoder(ExplicitLayer):
             `[sum(lengths), F]`, sequence after sequence: the order of `real_tokens`; and the state
             after the last id, which means nothing for sequences with padding.
         """
-        self._make_weights()
         hidden, _, context, after = self._read(ids, state, memory, dropout_seed)
         hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
         features = self._features(hidden, context)
@@ -375,6 +374,7 @@ class Decoder(ExplicitLayer):
 
         Without attention there are no weights and contexts, but ().
         """
+        self._make_weights()
         sequence = self._embed(ids, () if self.embedding is None else self.embedding)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []

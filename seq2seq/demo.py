@@ -1,7 +1,6 @@
 """The demo: makes a corpus, trains on it, translates the test set and scores that, all offline."""
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from seq2seq.config import (
     ValidationConfig,
     dump_config,
 )
+from seq2seq.console import say
 from seq2seq.demo_corpus import write_corpus
 from seq2seq.errors import StorageError
 from seq2seq.evaluation import Score, bleu
@@ -59,14 +59,14 @@ def run_demo(folder: Path) -> DemoResult:
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
     """
     started = time.monotonic()
-    _say(f"{folder / 'corpus'}: writing an English-German corpus")
+    say(f"{folder / 'corpus'}: writing an English-German corpus")
     write_corpus(folder / "corpus")
     config = demo_config(folder)
     _write(folder / "demo.toml", dump_config(config))
     _train(config, folder / "model")
     result = _tested(folder)
     standard_output().write(render(result, folder))
-    _say(f"done in {time.monotonic() - started:.0f} s")
+    say(f"done in {time.monotonic() - started:.0f} s")
     return result
 
 
@@ -135,7 +135,7 @@ def next_commands(folder: Path) -> list[str]:
 
 
 def _train(config: Config, folder: Path) -> None:
-    _say("starting TensorFlow")
+    say("starting TensorFlow")
     from seq2seq.runtime import SHARDS, start_tensorflow
 
     start_tensorflow(shards=SHARDS)
@@ -147,7 +147,7 @@ def _train(config: Config, folder: Path) -> None:
 def _tested(folder: Path) -> DemoResult:
     from seq2seq.translator import Translator
 
-    _say("translating the test set")
+    say("translating the test set")
     sources = list(read_lines(folder / "corpus" / "test.en"))
     references = list(read_lines(folder / "corpus" / "test.de"))
     translator = Translator.load(folder / "model")
@@ -160,7 +160,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as err:
         raise StorageError(f"{path}: cannot be written: {err.strerror}") from err
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -60,3 +60,13 @@ class Interrupted(Seq2SeqError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def unreadable(file: object, err: OSError) -> StorageError:
+    """The error for a file that the system does not let us read."""
+    return StorageError(f"{file}: cannot be read: {err.strerror or err}")
+
+
+def unwritable(file: object, err: OSError) -> StorageError:
+    """The error for a file or folder that the system does not let us write."""
+    return StorageError(f"{file}: cannot be written: {err.strerror or err}")

@@ -14,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import DataError, UsageError
+from seq2seq.lines import check_line_counts
 
 BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
 
@@ -134,24 +135,6 @@ def evaluate(
         ter=found[2],
         warnings=_warnings(hypotheses, name=hypothesis_name),
     )
-
-
-def check_line_counts(lengths: Sequence[tuple[str, int]]) -> None:
-    """Checks that all files have the same line count.
-
-    Args:
-        lengths: The name of each file with its line count.
-
-    Raises:
-        DataError: A count differs from the first one.
-    """
-    first_name, first = lengths[0]
-    for name, length in lengths[1:]:
-        if length != first:
-            raise DataError(
-                f"{name}: {length} lines, but {first_name} has {first}; line i of each file must "
-                "belong to the same sentence"
-            )
 
 
 def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:

@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from seq2seq.config import AnyConfig
 from seq2seq.updates import Updater
 from seq2seq.workers import Workers
@@ -48,17 +46,18 @@ class Numbered(NamedTuple):
 class Experiment(Protocol):
     """One task's share of a training: its data, model, updates and scores.
 
-    Made before the model folder is touched, with faults of the configuration and of what it names
-    found as far as they can be; `prepare` then writes what the model needs beside its weights, and
-    `build` makes the model. Everything else is there after that.
+    Made before the model folder is touched; `prepare` then lays out what the model needs beside its
+    weights, still beside a model that is overwritten, and `build` makes the model. Faults of the
+    configuration, and of what it names, are found before `build` as far as they can be. Everything
+    else is there after that.
 
     Attributes:
         updater: Of the model.
         steps_per_epoch: Batches of an epoch.
         fingerprint: Equal for equal text to train on and to validate with.
         batches_per_update: Batches whose gradients make one update.
-        validates: Whether there is anything to validate with. If not, the newest weights are the
-            best.
+        validates: Whether there is anything to validate with. If not, the newest weights that are
+            saved are the best.
     """
 
     updater: Updater
@@ -73,19 +72,14 @@ class Experiment(Protocol):
         ...
 
     def prepare(self, folder: Path) -> list[str]:
-        """Writes tokenizer and encoded text, or takes those of the run to resume; what to tell."""
+        """Writes tokenizer and encoded text, or takes what is there of a model; what to tell.
+
+        `folder` has either a configuration and a tokenizer, or nothing.
+        """
         ...
 
     def build(self, folder: Path, workers: Workers) -> None:
         """Makes the model, its weights a function of the seed, trained by `workers`."""
-        ...
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, or their averages where such are kept, by name."""
-        ...
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights, and averages of them to the same."""
         ...
 
     def batches(self, numbers: Iterable[int]) -> AbstractContextManager[Iterator[Numbered]]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq.console import Advance, say
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, unreadable
 from seq2seq.journal import ResumableOutput, resumable_output
-from seq2seq.lines import count_lines, read_lines, unreadable
+from seq2seq.lines import check_line_counts, count_lines, read_lines
 from seq2seq.output_formats import Renderer
 from seq2seq.search_options import Options, search_options
 from seq2seq.streams import check_new, is_special, opened_output, standard_input
@@ -51,35 +51,48 @@ class Job(NamedTuple):
 
     @property
     def can_resume(self) -> bool:
-        """Whether what is done of it can be kept: file to file."""
-        return self.output is not None and not self._reads_stream and not is_special(self.output)
+        """Whether what is done of it can be kept: files to a file."""
+        return self.output is not None and not is_special(self.output) and not self._streams
 
     @property
-    def _reads_stream(self) -> bool:
-        return self.source == "-" or is_special(Path(self.source))
+    def _inputs(self) -> list[Path]:
+        """The files that are read."""
+        named = [None if self.source == "-" else Path(self.source), self.prefix, self.constraints]
+        return [path for path in named if path is not None]
+
+    @property
+    def _streams(self) -> list[str]:
+        """The inputs that can be read but once."""
+        standard = ["standard input"] if self.source == "-" else []
+        return standard + [
+            f"{path} is no regular file and" for path in self._inputs if is_special(path)
+        ]
 
     def check(self, *, resume: bool) -> None:
-        """Finds early what would fail only after the model is loaded, or overwrite the input.
+        """Finds early what would fail only after the model is loaded, or overwrite an input.
 
         Raises:
-            UsageError: The output is there already, or is the input; or `resume` is asked for
+            UsageError: The output is there already, or is an input; or `resume` is asked for
                 where there is nothing to go on with.
-            StorageError: The input cannot be read.
+            DataError: There are not as many prefixes or constraints as texts.
+            StorageError: An input cannot be read, or there is no folder for the output.
         """
         if resume:
             self._check_can_resume()
-        path = Path(self.source)
-        if self.source != "-" and not path.is_fifo() and not path.is_char_device():
+        files = [path for path in self._inputs if not is_special(path)]
+        for path in files:
             try:
                 path.open("rb").close()
             except OSError as err:
                 raise unreadable(path, err) from err
         if self.output is not None:
-            if self.source != "-" and self.output.exists() and self.output.samefile(path):
+            if self.output.exists() and any(self.output.samefile(path) for path in self._inputs):
                 raise UsageError(
                     f"{self.output}: is the input itself; choose another name for the output"
                 )
             check_new(self.output)
+        if len(files) > 1 and not self._streams:
+            check_line_counts([(str(path), count_lines(path)) for path in files])
 
     def _check_can_resume(self) -> None:
         if self.output is None:
@@ -88,11 +101,10 @@ class Job(NamedTuple):
             raise UsageError(
                 f"--resume: {self.output} is no regular file and cannot be gone on with"
             )
-        if self._reads_stream:
-            name = (
-                "standard input" if self.source == "-" else f"{self.source} is no regular file and"
+        if self._streams:
+            raise UsageError(
+                f"--resume: {self._streams[0]} cannot be read from the start again; name a file"
             )
-            raise UsageError(f"--resume: {name} cannot be read from the start again; name a file")
 
     def load(self) -> Translator:
         """The translator."""

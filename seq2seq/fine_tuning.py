@@ -1,9 +1,7 @@
 """Training that begins with the weights and the tokenizer of another model.
 
 The new model folder is laid out with them as if it had been trained for no steps at all; then
-training goes on there as after any interruption, and the other model is not needed any more. Until
-the folder is whole a mark lies in it: a start that was cut short is never gone on with by chance,
-from weights that are not those of the other model.
+training goes on there as after any interruption, and the other model is not needed any more.
 """
 
 from collections.abc import Mapping
@@ -12,12 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seq2seq.checkpoint import load_best_weights, write_whole
+from seq2seq.checkpoint import load_best_weights
 from seq2seq.config import AnyConfig, Config, LanguageModelConfig, load_any_model_config
 from seq2seq.errors import UsageError
-from seq2seq.new_model import AnyTokenizer, load_any_tokenizer, write_new_model
-
-_MARK = ".tmp-init"
+from seq2seq.new_model import AnyTokenizer, load_any_tokenizer
 
 
 class Start(NamedTuple):
@@ -32,14 +28,24 @@ class Start(NamedTuple):
     weights: Mapping[str, np.ndarray]
 
 
-def check_init(model: Path, config: AnyConfig, *, resume: bool) -> None:
-    """Checks that a training of `config` can begin with the weights and tokenizer of `model`.
+def check_start(model: Path | None, config: AnyConfig, *, resume: bool, overwrite: bool) -> None:
+    """Checks what a training of `config` is to begin with, before anything is written.
+
+    Args:
+        model: Another model folder, to begin with its weights and tokenizer.
+        config: The experiment.
+        resume: Whether to go on with what is in the folder of the training.
+        overwrite: Whether to begin anew in place of it.
 
     Raises:
-        UsageError: It is to be resumed, has a tokenizer of its own, or has another task or other
-            layers.
+        UsageError: More than one way to begin is given; or `config` has a tokenizer of its own
+            beside that of `model`, or another task or other layers.
         ModelError: `model` is no model folder.
     """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite: give one of them, not both")
+    if model is None:
+        return
     if resume:
         raise UsageError(
             "--resume and --init: give one of them: --resume goes on from what is in the folder, "
@@ -65,49 +71,13 @@ def check_init(model: Path, config: AnyConfig, *, resume: bool) -> None:
 
 
 def load_start(model: Path, config: AnyConfig) -> Start:
-    """What a training of `config` begins with that `check_init` found nothing wrong with.
+    """What a training of `config` begins with that `check_start` found nothing wrong with.
 
     Raises:
         ModelError: Tokenizer or weights of `model` are missing or damaged.
         StorageError: They cannot be read.
     """
     return Start(load_any_tokenizer(model, config), load_best_weights(model))
-
-
-def mark_start(folder: Path) -> None:
-    """Marks `folder` as one that `write_start` has still to be done with.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    write_whole(folder / _MARK, "")
-
-
-def write_start(folder: Path, config: AnyConfig, start: Start) -> None:
-    """Makes `folder`, which holds no model, that of a training of no steps, and drops the mark.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    write_new_model(folder, config, tokenizer=start.tokenizer, weights=start.weights, step=0)
-    drop_mark(folder)
-
-
-def drop_mark(folder: Path) -> None:
-    """Lets `folder` be used whether or not a start was cut short in it."""
-    (folder / _MARK).unlink(missing_ok=True)
-
-
-def check_not_cut_short(folder: Path) -> None:
-    """
-    Raises:
-        UsageError: `folder` is marked: what training was to begin with is not all there.
-    """
-    if (folder / _MARK).exists():
-        raise UsageError(
-            f"{folder}: cannot be resumed: its start with --init was cut short, and the weights it "
-            "was to begin with are missing; give --init again, and --overwrite instead of --resume"
-        )
 
 
 def _named_tokenizers(config: Config) -> list[str]:

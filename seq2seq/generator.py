@@ -9,7 +9,6 @@ line, so that its first symbol has a probability too, and an empty beginning is 
 """
 
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +102,6 @@ class LanguageModel:
         self.config = config
         self.tokenizer = tokenizer
         self._compiled = CompiledText(decoder, tokenizer.textless_ids)
-        self._lock = threading.Lock()
 
     @classmethod
     def load(
@@ -149,8 +147,7 @@ class LanguageModel:
 
     def take_up_weights(self) -> None:
         """Takes up the weights of the model as they are now, after they have been changed."""
-        with self._lock:
-            self._compiled.lay_out()
+        self._compiled.lay_out()
 
     def generate(
         self,

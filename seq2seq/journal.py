@@ -21,8 +21,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from seq2seq.errors import LockedError, ModelError, UsageError
-from seq2seq.streams import LineOutput, check_new, opened, unwritable
+from seq2seq.errors import LockedError, ModelError, UsageError, unwritable
+from seq2seq.model_files import sync
+from seq2seq.streams import LineOutput, check_new, opened
 
 FORMAT_VERSION = 1
 
@@ -296,7 +297,7 @@ def _begin(path: Path, journal: BinaryIO, settings: Settings) -> None:
         journal.truncate(0)
         _append(journal, {"format": FORMAT_VERSION, "settings": dict(settings)})
         _partial(path).write_bytes(b"")
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _cut(path: Path, journal: BinaryIO, earlier: _Earlier) -> None:
@@ -318,14 +319,6 @@ def _publish(path: Path, partial: BinaryIO) -> None:
     with _writing(path):
         os.fsync(partial.fileno())
         _partial(path).replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     with suppress(OSError):  # without the partial file it counts for nothing
         _journal(path).unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -59,7 +59,6 @@ class LanguageModelExperiment:
     def prepare(self, folder: Path) -> list[str]:
         """Writes `tokenizer/` and `encoded/`."""
         path = folder / TOKENIZER_FOLDER
-        # Written before the configuration: without it they may be half there, or of another text.
         if not (folder / CONFIG_FILE).exists():
             make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
         self._tokenizer = load_text_tokenizer(path)
@@ -94,16 +93,6 @@ class LanguageModelExperiment:
         self.fingerprint = self._ids.fingerprint
         self._windows = Windows(self._ids.training, training.batch_size, training.window)
         self.steps_per_epoch = self._windows.steps
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, or their averages, by name."""
-        with self.updater.averaged():
-            return {name: each.numpy() for name, each in self._decoder.named_weights().items()}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights and their averages."""
-        self._decoder.load(weights)
-        self.updater.restart_averages()
 
     @contextmanager
     def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:

@@ -69,23 +69,27 @@ class ExplicitLayer(keras.layers.Layer):
         return {weight.path.partition("/")[2]: weight for weight in self.trainable_weights}
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets every weight.
+        """`assign_weights` of this layer's own."""
+        assign_weights(self.named_weights(), weights)
 
-        Raises:
-            ModelError: A weight is missing, unknown, or of another shape; all are named.
-        """
-        own = self.named_weights()
-        faults = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
-        faults += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
-        faults += [
-            f"{name} is {list(weights[name].shape)}, expected {list(own[name].shape)}"
-            for name in sorted(own.keys() & weights.keys())
-            if tuple(weights[name].shape) != tuple(own[name].shape)
-        ]
-        if faults:
-            raise ModelError(f"{_MISFIT}: {'; '.join(faults)}")
-        for name, weight in own.items():
-            weight.assign(weights[name])
+
+def assign_weights(own: Mapping[str, keras.Variable], weights: Mapping[str, np.ndarray]) -> None:
+    """Sets each variable of `own` to the array of its name.
+
+    Raises:
+        ModelError: A weight is missing, unknown, or of another shape; all are named.
+    """
+    faults = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
+    faults += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
+    faults += [
+        f"{name} is {list(weights[name].shape)}, expected {list(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if tuple(weights[name].shape) != tuple(own[name].shape)
+    ]
+    if faults:
+        raise ModelError(f"{_MISFIT}: {'; '.join(faults)}")
+    for name, weight in own.items():
+        weight.assign(weights[name])
 
 
 def sub_seed(seed: int, name: str) -> int:

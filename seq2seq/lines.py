@@ -6,14 +6,14 @@ one surplus line shifts every line after it: a corpus is then misaligned, a tran
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from seq2seq.errors import DataError, StorageError
+from seq2seq.errors import DataError, unreadable
 
 LINE_BREAKING = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # a pattern, to Python and to RE2
 MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
@@ -168,6 +168,24 @@ def count_lines(path: Path) -> int:
     return lines + (not last.endswith(b"\n"))
 
 
+def check_line_counts(lengths: Sequence[tuple[str, int]]) -> None:
+    """Checks that all files have the same line count.
+
+    Args:
+        lengths: The name of each file with its line count.
+
+    Raises:
+        DataError: A count differs from the first one.
+    """
+    first_name, first = lengths[0]
+    for name, length in lengths[1:]:
+        if length != first:
+            raise DataError(
+                f"{name}: {length} lines, but {first_name} has {first}; line i of each file must "
+                "belong to the same sentence"
+            )
+
+
 def line_blocks(path: Path, lines: int) -> Iterator[LineBlock]:
     """A file cut into blocks of `lines` lines, the last one shorter.
 
@@ -204,11 +222,6 @@ def read_block(path: Path, block: LineBlock) -> Iterator[str]:
             yield from islice(read_lines(stream, counts=counts), block.lines)
     except OSError as err:
         raise unreadable(path, err) from err
-
-
-def unreadable(file: object, err: OSError) -> StorageError:
-    """The error for a file that the system does not let us read."""
-    return StorageError(f"{file}: cannot be read: {err.strerror or err}")
 
 
 def _name(file: str | Path | BinaryIO) -> str:
@@ -248,6 +261,7 @@ def _raw_line(stream: BinaryIO, counts: LineCounts) -> bytes:
     counts.size += len(raw)
     if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
         counts.cut += 1
+        raw = raw[: codecs.utf_8_decode(raw, "replace", False)[1]]  # no part of a character
         while rest := stream.readline(MAX_LINE_BYTES):
             counts.size += len(rest)
             if rest.endswith(b"\n"):
@@ -271,7 +285,7 @@ def _refuse_nul(raw: bytes, *, name: str, line: int) -> None:
 
 def _decoded(raw: bytes, counts: LineCounts) -> str:
     try:
-        return _cleaned(_utf8(raw, "strict"), counts)
+        return _cleaned(raw.decode(), counts)
     except UnicodeDecodeError as err:
         mark = _BYTE_ORDER_MARK if counts.byte_order_mark and counts.lines == 1 else b""
         place = len(mark) + err.start
@@ -294,7 +308,7 @@ def _place(raw: bytes, position: int, *, line: int) -> tuple[int, int]:
 
 
 def _replaced(raw: bytes, counts: LineCounts) -> str:
-    text = _utf8(raw, "replace")
+    text = raw.decode(errors="replace")
     # U+FFFD may also stand in the line itself; only the strict decoder tells.
     counts.bad_utf8 += 0 in raw or ("\ufffd" in text and not _is_utf8(raw))
     return _cleaned(text, counts)
@@ -302,16 +316,10 @@ def _replaced(raw: bytes, counts: LineCounts) -> str:
 
 def _is_utf8(raw: bytes) -> bool:
     try:
-        _utf8(raw, "strict")
+        raw.decode()
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _utf8(raw: bytes, errors: Literal["strict", "replace"]) -> str:
-    # A line that was cut may end inside a character, and that part of one is no fault.
-    text, _ = codecs.utf_8_decode(raw, errors, len(raw) < MAX_LINE_BYTES)
-    return text
 
 
 def _cleaned(text: str, counts: LineCounts) -> str:

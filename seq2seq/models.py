@@ -214,7 +214,8 @@ class TranslationModel(ExplicitLayer):
             target_lengths: `[B]` int32.
             bos_id: What the decoder reads first.
             label_smoothing: See `cross_entropy`.
-            consistency: See `cross_entropy`; above 0 each pair is read twice, with other masks.
+            consistency: See `cross_entropy`; above 0 each pair is read twice, with other masks but
+                for that of recurrent kernels, which are dropped once for a batch.
             dropout_seed: `[2]` int32 in training, else None.
         """
         labels = real_tokens(target, target_lengths)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.config import DataConfig
-from seq2seq.errors import DataError, StorageError, UsageError
-from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lines, unreadable
+from seq2seq.errors import DataError, StorageError, UsageError, unreadable
+from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lines
 
 _ONE_LINE_FILE_BYTES = 100_000  # a file of one line is suspicious from this size on
 _FIRST_LINES = 5  # line numbers kept of each reason for which pairs are left out

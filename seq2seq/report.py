@@ -210,12 +210,22 @@ def _words(group: LengthGroup) -> str:
     return f"{group.fewest}{most or ' or more'}"
 
 
-def _plot(groups: Sequence[LengthGroup]) -> str:
-    """BLEU by length, as SVG; the widths of bars say nothing."""
+def check_can_draw() -> None:
+    """
+    Raises:
+        UsageError: matplotlib, which draws the plot of a page, is not installed.
+    """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as err:
         raise UsageError("a report needs matplotlib: pip install 'lstm-seq2seq[plot]'") from err
+
+
+def _plot(groups: Sequence[LengthGroup]) -> str:
+    """BLEU by length, as SVG; the widths of bars say nothing."""
+    check_can_draw()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     axes = figure.add_subplot()
     names = [f"{_words(each)}\n({each.sentences:,})" for each in groups]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict, Unpack
 
 from seq2seq.config import DecodingConfig
 from seq2seq.errors import UsageError
@@ -60,9 +60,11 @@ class Options(TypedDict, total=False):
             and a model with attention.
         min_length: Fewest pieces of a translation, end of sentence included.
         max_length: Most pieces. None: in proportion to the source, as configured.
-        min_length_ratio: Fewest pieces for each piece of the source.
+        min_length_ratio: Fewest pieces for each piece of the source, but never more than
+            `max_length`.
         max_length_ratio: Most pieces for each piece of the source, a few more allowed as
-            configured.
+            configured, and always as many as are asked for at least; beside a `max_length` the
+            lesser of the two holds.
         no_repeat_ngram: No translation has the same pieces twice in a row of so many.
         repetition_penalty: Above 1 makes pieces less likely that the translation has already
             (Keskar et al. 2019, sec. 4.1).
@@ -99,22 +101,22 @@ class SearchOptions:
     """`Options` with every default filled in; made by `search_options`."""
 
     beam_size: int
-    n_best: int
+    n_best: int = 1
     length_penalty: float
-    length_formula: LengthFormula
-    coverage_penalty: float
-    min_length: int
-    max_length: int | None
-    min_length_ratio: float
-    max_length_ratio: float
+    length_formula: LengthFormula = "gnmt"
+    coverage_penalty: float = 0.0
+    min_length: int = 0
+    max_length: int | None = None
+    min_length_ratio: float = 0.0
+    max_length_ratio: float | None = None
     max_length_offset: int
-    no_repeat_ngram: int
-    repetition_penalty: float
-    banned: tuple[str, ...]
-    sampling: Sampling | None
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    banned: tuple[str, ...] = ()
+    sampling: Sampling | None = None
     batch_size: int
-    batch_tokens: int
-    details: bool
+    batch_tokens: int = 8192
+    details: bool = False
 
     @property
     def window_size(self) -> int:
@@ -127,17 +129,19 @@ class SearchOptions:
     def most_pieces(self, source_pieces: int, given_pieces: int = 0) -> int:
         """The greatest length of a translation, end of sentence included.
 
-        There is room for the pieces that are given, of prefix and constraints.
+        There is room for the least length, and for the pieces that are given, of prefix and
+        constraints.
         """
-        if self.max_length is not None:
-            most = self.max_length
-        else:
-            most = max(1, int(self.max_length_ratio * source_pieces + self.max_length_offset))
-        return max(most, given_pieces + 1)
+        fewest = max(self.fewest_pieces(source_pieces), given_pieces + 1)
+        bounds = [] if self.max_length is None else [self.max_length]
+        if self.max_length_ratio is not None:
+            bounds.append(int(self.max_length_ratio * source_pieces + self.max_length_offset))
+        return max(fewest, min(bounds))
 
     def fewest_pieces(self, source_pieces: int) -> int:
-        """The least length of a translation, end of sentence included."""
-        return max(self.min_length, math.ceil(self.min_length_ratio * source_pieces))
+        """The least length of a translation, end of sentence included; `max_length` at most."""
+        fewest = max(self.min_length, math.ceil(self.min_length_ratio * source_pieces))
+        return fewest if self.max_length is None else min(fewest, self.max_length)
 
     def check_can_constrain(self) -> None:
         """Raises a UsageError if these options cannot be used with constraints."""
@@ -153,60 +157,31 @@ class SearchOptions:
         return self.min_length > 1 or self.min_length_ratio > 0
 
 
-def search_options(
-    decoding: DecodingConfig,
-    *,
-    beam_size: int | None = None,
-    n_best: int = 1,
-    length_penalty: float | None = None,
-    length_formula: LengthFormula = "gnmt",
-    coverage_penalty: float = 0.0,
-    min_length: int = 0,
-    max_length: int | None = None,
-    min_length_ratio: float = 0.0,
-    max_length_ratio: float | None = None,
-    no_repeat_ngram: int = 0,
-    repetition_penalty: float = 1.0,
-    banned: Sequence[str] = (),
-    sampling: Sampling | None = None,
-    batch_size: int | None = None,
-    batch_tokens: int = 8192,
-    details: bool = False,
-) -> SearchOptions:
-    """`Options`, checked; what is None comes from `decoding`.
+def search_options(decoding: DecodingConfig, **options: Unpack[Options]) -> SearchOptions:
+    """`options`, checked, with those of `decoding` and defaults for what is left out or None.
 
     Raises:
         UsageError: A value out of range, or options that exclude each other.
     """
+    beam_size, sampling = options.get("beam_size"), options.get("sampling")
     if sampling is not None and beam_size is not None:
         raise UsageError("sampling has no beam: give a beam size or sample, not both")
     if beam_size is None:
         beam_size = decoding.beam_size if sampling is None else 1
     check_whole_number("beam size", beam_size, at_least=1)
-    options = SearchOptions(
-        beam_size=beam_size,
-        n_best=n_best,
-        length_penalty=decoding.length_penalty if length_penalty is None else length_penalty,
-        length_formula=length_formula,
-        coverage_penalty=coverage_penalty,
-        min_length=min_length,
-        max_length=max_length,
-        min_length_ratio=min_length_ratio,
-        max_length_ratio=(
-            decoding.max_length_ratio if max_length_ratio is None else max_length_ratio
-        ),
-        max_length_offset=decoding.max_length_offset,
-        no_repeat_ngram=no_repeat_ngram,
-        repetition_penalty=repetition_penalty,
-        banned=tuple(banned),
-        sampling=sampling,
-        batch_size=max(1, _ROWS // beam_size) if batch_size is None else batch_size,
-        batch_tokens=batch_tokens,
-        details=details,
-    )
-    _check_ranges(options)
-    _check_together(options)
-    return options
+    found: dict[str, Any] = {
+        "length_penalty": decoding.length_penalty,
+        "max_length_offset": decoding.max_length_offset,
+        "batch_size": max(1, _ROWS // beam_size),
+    }
+    if options.get("max_length") is None:
+        found["max_length_ratio"] = decoding.max_length_ratio
+    found |= {name: value for name, value in options.items() if value is not None}
+    found |= {"beam_size": beam_size, "banned": tuple(options.get("banned") or ())}
+    checked = SearchOptions(**found)
+    _check_ranges(checked)
+    _check_together(checked)
+    return checked
 
 
 def _check_ranges(options: SearchOptions) -> None:
@@ -228,7 +203,7 @@ def _check_ranges(options: SearchOptions) -> None:
         ("min length ratio", options.min_length_ratio),
         ("max length ratio", options.max_length_ratio),
     ):
-        if not (value >= 0 and math.isfinite(value)):
+        if value is not None and not (value >= 0 and math.isfinite(value)):
             raise UsageError(f"{name}: got {value}, expected a number of 0 or more")
     penalty = options.repetition_penalty
     if not (penalty > 0 and math.isfinite(penalty)):

@@ -57,8 +57,16 @@ def requests_of(
     texts: Iterable[str],
     prefixes: Iterable[str] | None,
     constraints: Iterable[Sequence[str]] | None,
+    *,
+    first: int = 0,
 ) -> Iterator[Request]:
     """Each text with what goes with it, checked as it is read.
+
+    Args:
+        texts: To be translated.
+        prefixes: What their translations begin with.
+        constraints: What these contain.
+        first: The index of the first text, for messages.
 
     Raises:
         UsageError: Something is of the wrong type; names its index.
@@ -70,7 +78,8 @@ def requests_of(
         "constraints": constraints,
     }
     given = {name: each for name, each in streams.items() if each is not None}
-    for index, values in enumerate(itertools.zip_longest(*given.values(), fillvalue=_MISSING)):
+    together = itertools.zip_longest(*given.values(), fillvalue=_MISSING)
+    for index, values in enumerate(together, start=first):
         of = dict(zip(given, values, strict=True))
         ended = [name for name, each in of.items() if each is _MISSING]
         if ended:
@@ -136,7 +145,7 @@ def encoded(
     """The requests as ids, sources cut to `most_pieces`.
 
     Raises:
-        DataError: The target vocabulary cannot write a constraint.
+        DataError: The target vocabulary cannot write a prefix or a constraint.
     """
     source, target = tokenizers.source, tokenizers.target
     source_ids = source.encode_batch([request.text for request in requests])
@@ -147,6 +156,7 @@ def encoded(
     ):
         if not request.text.strip():
             ids = []
+        _check_writable(request.prefix, prefix, target, name=f"prefix of text {number}")
         kept = ids[:most_pieces]
         sentences.append(
             Sentence(
@@ -217,12 +227,16 @@ def _padded_constraints(sentences: Sequence[Sentence]) -> np.ndarray:
 def _constraint_ids(constraints: Sequence[str], target: Tokenizer, number: int) -> list[list[int]]:
     found = target.encode_batch(constraints) if constraints else []
     for text, ids in zip(constraints, found, strict=True):
-        if target.unk_id in ids:
-            raise DataError(
-                f"constraints of text {number}: {text!r} has characters that the target vocabulary "
-                "cannot write; correct or remove it"
-            )
+        _check_writable(text, ids, target, name=f"constraints of text {number}")
     return [ids for ids in found if ids]
+
+
+def _check_writable(text: str, ids: Sequence[int], target: Tokenizer, *, name: str) -> None:
+    if target.unk_id in ids:
+        raise DataError(
+            f"{name}: {text!r} has characters that the target vocabulary cannot write; correct or "
+            "remove it"
+        )
 
 
 def _check_constraints(index: int, constraints: object) -> None:

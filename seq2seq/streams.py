@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from seq2seq.errors import StorageError, UsageError
+from seq2seq.errors import StorageError, UsageError, unwritable
 from seq2seq.lines import read_lines, showable
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
@@ -176,6 +176,15 @@ def check_new(path: Path) -> None:
         raise UsageError(f"{path}: exists already; delete it or choose another name")
 
 
+def check_has_folder(path: Path) -> None:
+    """
+    Raises:
+        StorageError: There is no folder that a file of this name could be written to.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: cannot be written: {path.parent} is no folder")
+
+
 @contextmanager
 def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
     """The file `path`, every write to which is flushed by whoever writes.
@@ -201,8 +210,3 @@ def _publish(temporary: Path, path: Path) -> None:
         temporary.replace(path)
     except OSError as err:
         raise unwritable(str(path), err) from err
-
-
-def unwritable(name: str, err: OSError) -> StorageError:
-    """The error for a file that the system does not let us write."""
-    return StorageError(f"{name}: cannot be written: {err.strerror or err}")

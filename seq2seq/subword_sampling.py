@@ -21,7 +21,10 @@ from seq2seq.batches import Batch, NumberedBatch, padded, padded_length
 from seq2seq.config import DataConfig
 from seq2seq.tokenizer import SPACE, Tokenizer, TokenizerPair
 
-_WORDS_REMEMBERED = 50_000  # of each tokenizer, some 2 KB each
+# Of each tokenizer; some 2 KB each, so 100 MB. Where there are no spaces a "word" is a sentence,
+# which takes more and is hardly met again.
+_WORDS_REMEMBERED = 50_000
+_LONGEST_REMEMBERED = 16  # pieces
 
 
 class SubwordSampler:
@@ -90,7 +93,7 @@ class WordSampler:
         return found
 
     def _cut(self, word: tuple[int, ...], random: Iterator[float]) -> Sequence[int]:
-        ways = self._ways(word)
+        ways = (self._ways if len(word) <= _LONGEST_REMEMBERED else self._find_ways)(word)
         if not ways:
             return word
         end, backwards = len(ways) - 1, []
@@ -104,7 +107,8 @@ class WordSampler:
     def _find_ways(self, word: tuple[int, ...]) -> "list[_LastPieces]":
         """For each place in a word the pieces that may end there; none if it can only stay.
 
-        A word with pieces that stand for no characters stays: those of bytes, unknown ones.
+        A word with a piece that stands for no characters, or always for itself, stays: bytes,
+        unknown ones, user symbols.
         """
         pieces = self.tokenizer.pieces(word)
         if any(piece not in self._log_probs for piece in pieces):

@@ -52,15 +52,12 @@ class PartCounts:
 
     Attributes:
         characters: Unicode code points.
-        predicted_characters: Those of all symbols but the first, which nothing predicts: what
-            bits per character are per.
         symbols: Ids.
         unknown: Symbols that are not in the vocabulary.
         examples: The first different ones of them, ten at most.
     """
 
     characters: int
-    predicted_characters: int
     symbols: int
     unknown: int
     examples: tuple[str, ...]
@@ -310,7 +307,6 @@ def _counted(text: str, ids: NDArray[np.int32], tokenizer: TextTokenizer) -> Par
     unknown = int(np.count_nonzero(is_unknown))
     return PartCounts(
         characters=len(text),
-        predicted_characters=len(text) - len(tokenizer.decode(ids[:1])),
         symbols=len(ids),
         unknown=unknown,
         examples=tuple(tokenizer.unknown(text)[:_EXAMPLES]) if unknown else (),

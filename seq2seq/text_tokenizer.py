@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.config import TextTokenizerConfig, TokenizerConfig
-from seq2seq.errors import DataError, ModelError, StorageError
-from seq2seq.lines import unreadable
+from seq2seq.errors import DataError, ModelError, unreadable, unwritable
 from seq2seq.model_files import LARGEST_TOKENIZER, check_plain, write_whole
 from seq2seq.tokenizer import Tokenizer, train_exact_tokenizer
 
@@ -370,7 +369,7 @@ def _save(folder: Path, name: str, content: bytes) -> None:
         for other in _KINDS.keys() - {name}:
             (folder / other).unlink(missing_ok=True)
     except OSError as err:
-        raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+        raise unwritable(folder, err) from err
 
 
 def _damaged(path: Path, why: str) -> ModelError:

@@ -17,8 +17,8 @@ from typing import Any, Self
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from seq2seq.config import Config, TokenizerConfig
-from seq2seq.errors import DataError, ModelError, StorageError, UsageError
-from seq2seq.lines import one_line, unreadable
+from seq2seq.errors import DataError, ModelError, UsageError, unreadable, unwritable
+from seq2seq.lines import one_line
 from seq2seq.model_files import LARGEST_TOKENIZER, check_plain, write_whole
 from seq2seq.pairs import Pair, training_pairs
 
@@ -120,6 +120,8 @@ class Tokenizer:
     def unigram_log_probs(self) -> dict[str, tuple[int, float]]:
         """Id and log-probability of every piece of text by its characters, of a unigram model.
 
+        Without `user_symbols`, which are always one piece and have the log-probability 0.
+
         Raises:
             UsageError: It is a model of another kind.
         """
@@ -136,6 +138,7 @@ class Tokenizer:
             processor.id_to_piece(i): (i, processor.get_score(i))
             for i in range(self.vocabulary_size)
             if not any(is_special(i) for is_special in (*special, processor.is_unused))
+            and processor.get_score(i) < 0
         }
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -238,7 +241,7 @@ class TokenizerPair:
             for name in {JOINT_FILE, SOURCE_FILE, TARGET_FILE} - models.keys():
                 (folder / name).unlink(missing_ok=True)
         except OSError as err:
-            raise StorageError(f"{folder}: cannot be written: {err.strerror or err}") from err
+            raise unwritable(folder, err) from err
 
 
 def prepare_tokenizers(config: Config) -> TokenizerPair:

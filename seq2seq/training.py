@@ -37,17 +37,18 @@ from seq2seq.config import (
 )
 from seq2seq.errors import DivergenceError, Interrupted, ModelError, StorageError, UsageError
 from seq2seq.experiment import ENCODED, Experiment, Numbered
-from seq2seq.fine_tuning import check_init
+from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.model_files import TOKENIZER_FOLDER
+from seq2seq.new_model import load_any_tokenizer
 from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.signals import signals_noted
-from seq2seq.training_folder import check_room, make_ready
+from seq2seq.training_folder import check_room, goes_on, new_start
 from seq2seq.training_records import Window, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
-from seq2seq.workers import WORKERS, Workers, lost_workers_told, start_workers
+from seq2seq.workers import WORKERS, Workers, check_shared, lost_workers_told, start_workers
 
 _SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes
 
@@ -108,7 +109,8 @@ def train(
         folder: The model folder to write; of workers other than the chief, that of the chief if
             they have the same disk, else any: they keep what they need in `workers/INDEX` in it.
         resume: Go on from the newest checkpoint in `folder`.
-        overwrite: Delete the model that is in `folder`.
+        overwrite: Train in place of the model that is in `folder`; it is deleted when text and
+            tokenizer of the new one are ready.
         init: Another model folder, to begin with its best weights and its tokenizer; it is not
             needed any more once training has begun.
         place: This process among several that train together; alone if left out. Then TensorFlow
@@ -133,20 +135,31 @@ def train(
             "a language model is trained by one process, as each window of text goes on where the "
             "one before ended; leave --workers and TF_CONFIG out"
         )
-    if init:
-        check_init(init, config, resume=resume)
-    experiment = _experiment(with_absolute_paths(config))
+    check_start(init, config, resume=resume, overwrite=overwrite)
+    config = with_absolute_paths(config)
+    experiment = _experiment(config)
+    check_shared(place, experiment.batches_per_update)
+    chief = folder
     if place and place.index:
-        folder = folder / WORKERS / str(place.index)
+        folder = chief / WORKERS / str(place.index)
     with locked(folder):
-        make_ready(folder, experiment.config, resume=resume, overwrite=overwrite, init=init)
-        notes = experiment.prepare(folder)
+        if goes_on(folder, config, resume=resume, overwrite=overwrite, init=init):
+            notes = experiment.prepare(folder)
+            write_whole(folder / CONFIG_FILE, dump_config(config))
+        else:
+            start = load_start(init, config) if init else None
+            with new_start(folder, config, start) as staging:
+                if resume and folder != chief and (chief / CONFIG_FILE).exists():
+                    # New to a run that may have begun with another model's tokenizer.
+                    load_any_tokenizer(chief, config).save(staging / TOKENIZER_FOLDER)
+                    write_whole(staging / CONFIG_FILE, dump_config(config))
+                notes = experiment.prepare(staging)
+                write_whole(staging / CONFIG_FILE, dump_config(config))
         if init:
             notes.append(f"starting with weights and tokenizer of {init}")
-        write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
         workers = start_workers(place, experiment.batches_per_update)
         with lost_workers_told():
-            workers.check_same(_fingerprints(experiment.config, folder))
+            workers.check_same(_fingerprints(config, folder))
             experiment.build(folder, workers)
             run = _Run(experiment, folder, workers)
             notes += run.restore()
@@ -188,6 +201,7 @@ class _Run:
 
     def __init__(self, experiment: Experiment, folder: Path, workers: Workers) -> None:
         self._experiment = experiment
+        self._updater = experiment.updater
         self._workers = workers
         self._config = experiment.config
         self._folder = folder
@@ -211,10 +225,12 @@ class _Run:
         """
         damaged = self._restore() if self._workers.is_chief else []
         if self._workers.count > 1:
-            # All begin with what the chief has, be it of a checkpoint or of the seed.
-            updater = self._experiment.updater
-            self._experiment.load(self._workers.from_chief(self._experiment.weights()))
-            updater.load_optimizer_state(self._workers.from_chief(updater.optimizer_state()))
+            # All begin with what the chief has, be it of a checkpoint or of the seed. It is taken
+            # whole before any of it is set: averages that are loaded are the weights, too, until
+            # the rest says what these were.
+            weights, optimizer = self._updater.weights(), self._updater.optimizer_state()
+            self._updater.load(self._workers.from_chief(weights))
+            self._updater.load_optimizer_state(self._workers.from_chief(optimizer))
             self.step = int(self._workers.gather([self.step])[0, 0])
             self._follow_chief()
         return damaged
@@ -236,9 +252,9 @@ class _Run:
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
         self._check_same_text(Standing(**checkpoint.state))
-        self._experiment.load(checkpoint.weights)
+        self._updater.load(checkpoint.weights)
         if checkpoint.optimizer:
-            self._experiment.updater.load_optimizer_state(checkpoint.optimizer)
+            self._updater.load_optimizer_state(checkpoint.optimizer)
         elif checkpoint.step:
             raise ModelError(
                 f"{self._folder}: cannot be resumed: it has the mean of weights, as seq2seq "
@@ -276,7 +292,7 @@ class _Run:
         """
         if self._is_complete() or not self._workers.is_chief:
             return
-        arrays = (self._experiment.weights(), self._experiment.updater.optimizer_state())
+        arrays = (self._updater.weights(), self._updater.optimizer_state())
         size = sum(each.nbytes for part in arrays for each in part.values())
         check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
 
@@ -287,7 +303,7 @@ class _Run:
                 f"already complete after step {self.step:,}: nothing is left to be done; raise "
                 "training.max_epochs, training.max_steps or validation.patience to go on"
             )
-        weights = sum(each.size for each in self._experiment.weights().values())
+        weights = sum(each.size for each in self._updater.weights().values())
         return (
             f"{weights:,} weights, {self._experiment.steps_per_epoch} batches an epoch, "
             f"precision {explain_precision(self._config.precision)}, "
@@ -311,6 +327,8 @@ class _Run:
                 if validates:
                     self._validate(reporter, record)
                 if saves:
+                    if not self._experiment.validates:
+                        self._standing = replace(self._standing, best=dict(record))
                     self._save(reporter, is_last=bool(signal_number) or self._is_complete())
                     self._saved_at = time.monotonic()
                     window = Window()
@@ -346,7 +364,7 @@ class _Run:
         )
         advice = "make batches smaller (training.batch_tokens, or batch_size and window)"
         with memory_for(f"the batches of step {self.step + 1}", advice=advice):
-            sums = self._experiment.updater.update(
+            sums = self._updater.update(
                 [each.batch for each in chosen],
                 number=self.step * self._batches_per_update + self._share.start,
                 learning_rate=rate,
@@ -371,16 +389,13 @@ class _Run:
         return self.step >= self.total_steps or self._standing.rounds_without_better >= patience
 
     def _validate(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
-        if self._workers.is_chief:
+        if self._workers.is_chief and self._experiment.validates:
             self._score(reporter, trained)
         self._follow_chief()
 
     def _score(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
-        if not self._experiment.validates:
-            self._standing = replace(self._standing, best=dict(trained))
-            return
         try:
-            with self._experiment.updater.averaged():
+            with self._updater.averaged():
                 validated = self._experiment.validate()
         except FloatingPointError as err:
             raise self._diverged(str(err)) from err
@@ -409,8 +424,7 @@ class _Run:
         """Makes a checkpoint. Where there is no room, the next one may find some."""
         if not self._workers.is_chief:
             return
-        weights = self._experiment.weights()
-        optimizer = self._experiment.updater.optimizer_state()
+        weights, optimizer = self._updater.weights(), self._updater.optimizer_state()
         if not all(np.isfinite(each).all() for each in (*weights.values(), *optimizer.values())):
             raise self._diverged("the weights are not finite")
         state = asdict(replace(self._standing, seconds=self._seconds()))

@@ -1,21 +1,38 @@
-"""A model folder made ready for training: new, gone on with, or overwritten."""
+"""A model folder before a training: gone on with, or begun in place of what was there.
+
+What a training begins with is laid out in a folder of its own inside the model folder and moved to
+its place when it is whole: a model that is to be overwritten is there until nothing but updates is
+missing of the new one.
+"""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from seq2seq.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_steps
+from seq2seq.checkpoint import BEST_FILE, CHECKPOINTS
 from seq2seq.config import CONFIG_FILE, AnyConfig, flat_config, load_any_model_config
-from seq2seq.errors import StorageError, UsageError
+from seq2seq.errors import StorageError, UsageError, unwritable
 from seq2seq.experiment import ENCODED
-from seq2seq.fine_tuning import (
-    check_not_cut_short,
-    drop_mark,
-    load_start,
-    mark_start,
-    write_start,
-)
-from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER
+from seq2seq.fine_tuning import Start
+from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER, sync
+from seq2seq.new_model import write_new_model
 from seq2seq.reporting import TENSORBOARD
+
+# Where a start is laid out. That of one with --init stays where it was cut short: without it such a
+# folder would look like one of no training at all, and be resumed from weights of the seed.
+_START, _START_WITH_WEIGHTS = ".tmp-start", ".tmp-init"
+
+# What a training writes; what has a configuration is whole, so this comes first when a model goes.
+_OF_A_MODEL = (
+    CONFIG_FILE,
+    BEST_FILE,
+    METRICS_FILE,
+    CHECKPOINTS,
+    TOKENIZER_FOLDER,
+    ENCODED,
+    TENSORBOARD,
+)
 
 # What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,
 # but nothing that made the weights what they are. The learning rate may change because that is
@@ -35,35 +52,30 @@ _FREE_ON_RESUME = (
 _MEGABYTE = bytes(1 << 20)
 
 
-def make_ready(
+def goes_on(
     folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool, init: Path | None
-) -> None:
-    """Makes `folder` one in which a training of `config` can begin or go on.
-
-    Where a model is overwritten, nothing of it is left; nothing is deleted before all is found
-    that the training needs.
+) -> bool:
+    """Whether a training of `config` goes on with what is in `folder`; else it begins there.
 
     Args:
         folder: The model folder, locked; there is no need that it holds anything.
         config: The experiment.
         resume: Go on with what is there.
-        overwrite: Delete what is there.
-        init: Another model folder to begin with, of which `check_init` has found that it fits.
+        overwrite: Begin anew in place of what is there.
+        init: Another model folder to begin with.
 
     Raises:
-        UsageError: `resume` and `overwrite` are both given; or there is a model and neither is; or
-            the model is of another experiment, or was cut short; or `init` is `folder`.
-        ModelError: What is to be gone on with or begun with is missing or damaged.
-        StorageError: A file cannot be read or written.
+        UsageError: There is a model and neither flag is given; or it is to be gone on with, and is
+            of another experiment, or was cut short; or `init` is `folder`.
+        ModelError: What is to be gone on with is damaged.
+        StorageError: A file cannot be read.
     """
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; give one")
-    taken = (folder / CONFIG_FILE).exists() or bool(checkpoint_steps(folder))
+    taken = _holds_a_model(folder)
     if resume:
-        check_not_cut_short(folder)
+        _check_not_cut_short(folder)
         if taken:
             _check_same_experiment(load_any_model_config(folder), config, folder)
-        return
+        return taken
     if taken and not overwrite:
         raise UsageError(
             f"{folder}: holds a model already; --resume goes on with it, --overwrite deletes it, "
@@ -74,18 +86,49 @@ def make_ready(
             f"--init {init}: is the folder to write, whose model would be lost; --output names "
             "another folder"
         )
-    start = load_start(init, config) if init else None  # before anything is deleted
-    if start:
-        mark_start(folder)
-    else:
-        drop_mark(folder)
-    if taken:
-        for name in (CHECKPOINTS, TOKENIZER_FOLDER, ENCODED, TENSORBOARD):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (BEST_FILE, METRICS_FILE, CONFIG_FILE):
-            (folder / name).unlink(missing_ok=True)
-    if start:
-        write_start(folder, config, start)
+    return False
+
+
+@contextmanager
+def new_start(folder: Path, config: AnyConfig, start: Start | None) -> Iterator[Path]:
+    """A folder in which to lay out what a training begins with.
+
+    At the end of the block all that is in it takes the place of the model in `folder`, if there is
+    one. If the block fails, that is as it was.
+
+    Args:
+        folder: The model folder, locked.
+        config: The experiment.
+        start: Weights and tokenizer to begin with; these are laid out already.
+
+    Raises:
+        StorageError: A file cannot be written, or not deleted.
+    """
+    for name in (_START, _START_WITH_WEIGHTS):
+        _delete(folder / name)
+    staging = folder / (_START_WITH_WEIGHTS if start else _START)
+    _make(staging)
+    try:
+        if start:
+            write_new_model(
+                staging, config, tokenizer=start.tokenizer, weights=start.weights, step=0
+            )
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if start:
+            _make(staging)
+        raise
+    for name in _OF_A_MODEL:
+        _delete(folder / name)
+    try:
+        for name in reversed(_OF_A_MODEL):
+            if (staging / name).exists():
+                (staging / name).rename(folder / name)
+        sync(folder)
+        staging.rmdir()
+    except OSError as err:
+        raise unwritable(folder, err) from err
 
 
 def check_room(folder: Path, size: int, *, kept: int) -> None:
@@ -126,3 +169,36 @@ def _check_same_experiment(before: AnyConfig, now: AnyConfig, folder: Path) -> N
             f"{folder}: cannot be resumed with another experiment: {'; '.join(changes)}; set them "
             "back, or train into another folder"
         )
+
+
+def _holds_a_model(folder: Path) -> bool:
+    """Whether anything of a model is there, but for what a start that was cut short left."""
+    if any((folder / name).exists() for name in (_START, _START_WITH_WEIGHTS)):
+        return (folder / CONFIG_FILE).exists()
+    return any((folder / name).exists() for name in _OF_A_MODEL)
+
+
+def _check_not_cut_short(folder: Path) -> None:
+    if (mark := folder / _START_WITH_WEIGHTS).exists():
+        raise UsageError(
+            f"{folder}: cannot be resumed: its start with --init was cut short, and the weights it "
+            "was to begin with are missing; give --init again, and --overwrite instead of "
+            f"--resume, or delete {mark} to go on with what was there before"
+        )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except OSError as err:
+        raise unwritable(folder, err) from err
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as err:
+        raise StorageError(f"{path}: cannot be deleted: {err.strerror or err}") from err

@@ -40,10 +40,12 @@ class Details:
         """(i, j) for each piece j of the translation: the source piece i it looked at most.
 
         Pieces count from 0 on both sides, the ends of the sentences left out. None for a model
-        without attention.
+        without attention; empty for a blank source, which has nothing to look at.
         """
         if self.attention is None:
             return None
+        if len(self.source) == 1:
+            return []
         pieces = sum(piece != END for piece in self.target)
         real = self.attention[:pieces, : len(self.source) - 1]
         return [(int(weights.argmax()), target) for target, weights in enumerate(real)]

@@ -7,11 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import CONFIG_FILE, Config
 from seq2seq.corpus import PairCounts, ParallelIds, encode_corpus, validation_pairs
+from seq2seq.evaluation import bleu
 from seq2seq.experiment import ENCODED, Numbered, Validation
 from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.models import build_model
@@ -32,10 +31,12 @@ class TranslationExperiment:
     def __init__(self, config: Config) -> None:
         """
         Raises:
+            UsageError: BLEU's tokenizer is unknown, or its package is missing.
             DataError: The validation text is faulty.
             StorageError: It cannot be read.
         """
         self.config = config
+        bleu(["."], ["."], config.validation.bleu_tokenizer)
         self.batches_per_update = config.training.accumulate_batches
         self._validation_counts = PairCounts()
         self._pairs = validation_pairs(config.data, self._validation_counts)
@@ -43,13 +44,20 @@ class TranslationExperiment:
     def prepare(self, folder: Path) -> list[str]:
         """Writes `tokenizer/` and `encoded/`."""
         path = folder / TOKENIZER_FOLDER
-        # Written before the configuration: without it they may be half there, or of another text.
         if not (folder / CONFIG_FILE).exists():
             prepare_tokenizers(self.config).save(path)
         self._tokenizers = TokenizerPair.load(path)
         counts = encode_corpus(
             self.config, self._tokenizers, folder / ENCODED, validation=self._pairs
         )
+        self._sampler = None
+        if self.config.training.subword_sampling:
+            self._sampler = SubwordSampler(
+                self._tokenizers,
+                self.config.data,
+                alpha=self.config.training.subword_sampling,
+                seed=self.config.seed,
+            )
         warnings = [f"warning: {warning}" for warning in counts.warnings()]
         return [counts.summary(), f"validation {self._validation_summary()}", *warnings]
 
@@ -105,24 +113,6 @@ class TranslationExperiment:
             seed=config.seed,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
-        self._sampler = None
-        if config.training.subword_sampling:
-            self._sampler = SubwordSampler(
-                self._tokenizers,
-                config.data,
-                alpha=config.training.subword_sampling,
-                seed=config.seed,
-            )
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, or their averages, by name."""
-        with self.updater.averaged():
-            return {name: each.numpy() for name, each in self._model.named_weights().items()}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets the weights and their averages."""
-        self._model.load(weights)
-        self.updater.restart_averages()
 
     @contextmanager
     def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:

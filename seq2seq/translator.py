@@ -9,6 +9,7 @@ T target length, K beam, V vocabulary.
 """
 
 import hashlib
+import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -180,9 +181,10 @@ class Translator:
             **options: See `Options`.
 
         Raises:
-            UsageError: `texts` is not an iterable of str, or an option is out of range.
+            UsageError: `texts` is not an iterable of str, or an option is out of range, or options
+                leave nothing that can be said.
             DataError: A text is not valid Unicode, there are not as many prefixes or constraints as
-                texts, or the target vocabulary cannot write a constraint.
+                texts, or the target vocabulary cannot write one of them.
             FloatingPointError: The model's output is not a number.
         """
         return list(
@@ -212,8 +214,8 @@ class Translator:
             ready: Says whether the next text can be had without waiting for it. Where it cannot,
                 the texts read so far are translated first, so that whoever sends them one by one
                 has each answered before sending the next.
-            first_number: The number of the first text: errors name a text by its number, and
-                sampling draws by it.
+            first_number: The number of the first text, from 1: errors name a text by its number,
+                or its index, one less; and sampling draws by it.
             **options: See `Options`.
         """
         check_not_one_text("texts", texts)
@@ -230,7 +232,7 @@ class Translator:
                 "target vocabulary"
             )
         self._banned_ids(checked)
-        requests = requests_of(texts, prefixes, constraints)
+        requests = requests_of(texts, prefixes, constraints, first=first_number - 1)
         return self._stream(requests, checked, ready, first_number=first_number)
 
     def score(
@@ -238,27 +240,42 @@ class Translator:
     ) -> list[float]:
         """The log-probability of each target as the translation of its source (forced decoding).
 
-        Natural logarithms, end of sentence included: what `Hypothesis.log_prob` is.
+        Natural logarithms, end of sentence included: what `Hypothesis.log_prob` is. A source is cut
+        to `most_source_pieces`, as it is for a translation.
 
         Raises:
             UsageError: `sources` or `targets` is not an iterable of str.
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
             FloatingPointError: The model's output is not a number.
         """
-        explained = self.explain(sources, targets, batch_size=batch_size)
-        return [math.fsum(details.log_probs) for details in explained]
+        explained = self._explain(*self._forced(sources, targets), batch_size)
+        scores = {row: math.fsum(details.log_probs) for row, details in explained}
+        return [scores[row] for row in range(len(scores))]
+
+    def count_truncated(self, sources: Sequence[str]) -> int:
+        """How many texts have more than `most_source_pieces`."""
+        ids = self.tokenizers.source.encode_batch(sources)
+        return sum(len(each) > self.most_source_pieces for each in ids)
 
     def explain(
         self, sources: Iterable[str], targets: Iterable[str], *, batch_size: int = 64
     ) -> list[Details]:
         """What the model makes of each target as the translation of its source: see `Details`.
 
+        A source is cut as in `score`.
+
         Raises:
             UsageError: `sources` or `targets` is not an iterable of str.
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
             FloatingPointError: The model's output is not a number.
         """
-        check_whole_number("batch size", batch_size, at_least=1)
+        explained = dict(self._explain(*self._forced(sources, targets), batch_size))
+        return [explained[row] for row in range(len(explained))]
+
+    def _forced(
+        self, sources: Iterable[str], targets: Iterable[str]
+    ) -> tuple[list[Sentence], list[list[int]]]:
+        """Sources and targets as forced decoding is given them."""
         source_texts = checked_texts("sources", sources)
         target_texts = checked_texts("targets", targets)
         if len(source_texts) != len(target_texts):
@@ -268,8 +285,7 @@ class Translator:
             )
         sentences = self._encoded([Request(text) for text in source_texts], first_number=1)
         end = self.tokenizers.target.eos_id
-        target_ids = [[*ids, end] for ids in self.tokenizers.target.encode_batch(target_texts)]
-        return self._explain(sentences, target_ids, batch_size)
+        return sentences, [[*ids, end] for ids in self.tokenizers.target.encode_batch(target_texts)]
 
     def _stream(
         self,
@@ -333,7 +349,13 @@ class Translator:
         arrays = type(found)(*(array.numpy() for array in found))
         hypotheses = []
         for row, sentence in enumerate(sentences):
-            _check_probability(float(arrays.log_probs[row, 0]), sentence)
+            log_prob = float(arrays.log_probs[row, 0])
+            if log_prob == -math.inf:
+                raise UsageError(
+                    f"sentence {sentence.number}: nothing can be said of the length that is asked "
+                    "for: all else is banned, or would be said again; ask for less"
+                )
+            _check_probability(log_prob, sentence)
             hypotheses.append(self._hypotheses(arrays, row, sentence))
         return self._explained(sentences, hypotheses) if options.details else hypotheses
 
@@ -377,7 +399,7 @@ class Translator:
         return hypotheses
 
     def _explainer(self, sentence: Sentence, said: list[int]) -> Callable[[], Details]:
-        return lambda: self._explain([sentence], [said], batch_size=1)[0]
+        return lambda: dict(self._explain([sentence], [said], 1))[0]
 
     def _explained(
         self, sentences: Sequence[Sentence], hypotheses: Sequence[list[Hypothesis]]
@@ -388,24 +410,25 @@ class Translator:
             for sentence, found in zip(sentences, hypotheses, strict=True)
             for each in found
         ]
-        details = iter(
+        details = dict(
             self._explain([each for each, _ in told], [ids for _, ids in told], len(sentences))
         )
+        rows = itertools.count()
         return [
-            [replace(each, explain=_same(next(details))) for each in found] for found in hypotheses
+            [replace(each, explain=_same(details[next(rows)])) for each in found]
+            for found in hypotheses
         ]
 
     def _explain(
         self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]], batch_size: int
-    ) -> list[Details]:
-        """What forced decoding tells of each target as the translation of its sentence."""
-        explained: dict[int, Details] = {}
+    ) -> Iterator[tuple[int, Details]]:
+        """What forced decoding tells of each target as the translation of its sentence; by row."""
+        check_whole_number("batch size", batch_size, at_least=1)
         for rows in self._scoring_batches(targets, batch_size):
             found = self._explain_batch(
                 [sentences[row] for row in rows], [targets[row] for row in rows]
             )
-            explained.update(zip(rows, found, strict=True))
-        return [explained[row] for row in range(len(targets))]
+            yield from zip(rows, found, strict=True)
 
     def _explain_batch(
         self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from seq2seq.config import CommonTrainingConfig
 from seq2seq.errors import ModelError
+from seq2seq.layers import assign_weights
 from seq2seq.objectives import Objective
 from seq2seq.workers import Workers
 
@@ -121,6 +122,24 @@ class Updater:
             *self._update_step(*self._turn(batches, number, slice(rounds - 1, None, rounds)))
         )
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as they are now, or their averages where such are kept, by name."""
+        with self.averaged():
+            named = self._objective.named_weights()
+            return {name: np.asarray(each.numpy()) for name, each in named.items()}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights, and averages of them to the same.
+
+        `load_optimizer_state` then sets the weights to those that `weights` are the averages of.
+
+        Raises:
+            ModelError: A weight is missing, unknown, or of another shape.
+        """
+        assign_weights(self._objective.named_weights(), weights)
+        for average, weight in self._averages:
+            average.assign(weight)
+
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """Every variable of the optimizer by its path, and what the objective carries over."""
         return {path: np.asarray(each.numpy()) for path, each in self._state()}
@@ -148,11 +167,6 @@ class Updater:
             yield
         finally:
             self._exchange()
-
-    def restart_averages(self) -> None:
-        """Makes the moving averages the weights as they are now."""
-        for average, weight in self._averages:
-            average.assign(weight)
 
     def _exchange(self) -> None:
         for average, weight in self._averages:

@@ -70,7 +70,6 @@ class Validator:
         self._pairs = pairs
         self._translator = Translator(config, tokenizers, model)
         # What cannot be used shows now, not when the first epoch is over.
-        bleu(["."], ["."], self._options.bleu_tokenizer)
         self._translator.translate_iter([], beam_size=self._options.beam_size)
         data = config.data
         self._ids = _EncodedPairs(

@@ -25,16 +25,28 @@ _SUM = tf.distribute.ReduceOp.SUM
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
+def check_shared(place: Place | None, batches_per_update: int) -> None:
+    """
+    Raises:
+        UsageError: Several processes and their devices cannot share the batches of an update
+            evenly.
+    """
+    if place is None:
+        return
+    devices = len(place.addresses) * _devices()
+    if batches_per_update % devices:
+        raise UsageError(
+            f"{len(place.addresses)} workers: {_unshared(batches_per_update, devices)}"
+        )
+
+
 def start_workers(place: Place | None, batches_per_update: int) -> "Workers":
     """Meets the other processes, or stands alone, with the devices that TensorFlow was started on.
 
     Of several GPUs one process alone uses all if they can share the batches of an update evenly,
-    else one.
-
-    Raises:
-        UsageError: The processes and their devices cannot share the batches of an update evenly.
+    else one. Several processes must be able to; see `check_shared`.
     """
-    devices = len(tf.config.get_visible_devices("GPU")) or 1
+    devices = _devices()
     if place is None:
         if batches_per_update % devices:
             say(f"note: 1 of {devices} GPUs is used: {_unshared(batches_per_update, devices)}")
@@ -42,8 +54,6 @@ def start_workers(place: Place | None, batches_per_update: int) -> "Workers":
         mirrored = tf.distribute.MirroredStrategy if devices > 1 else tf.distribute.get_strategy
         return Workers(mirrored())
     count = len(place.addresses)
-    if batches_per_update % (count * devices):
-        raise UsageError(f"{count} workers: {_unshared(batches_per_update, count * devices)}")
     say(f"worker {place.index} of {count}: waiting for the others")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(place.addresses)}),
@@ -54,6 +64,11 @@ def start_workers(place: Place | None, batches_per_update: int) -> "Workers":
     with quiet_stderr():
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     return Workers(strategy, count=count, index=place.index)
+
+
+def _devices() -> int:
+    """How many of them this process uses."""
+    return len(tf.config.get_visible_devices("GPU")) or 1
 
 
 def _unshared(batches: int, devices: int) -> str:

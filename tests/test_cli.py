@@ -1,4 +1,5 @@
 # ruff: noqa: F811 (fixtures are imported)
+import errno
 import json
 import os
 import subprocess
@@ -99,11 +100,28 @@ def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
         (["score", "m", "--source", "a"], "error: Missing option '--target'"),
         (["evaluate", "--hypothesis", "h"], "error: evaluate: needs --reference, the transl"),
         (["train", "c.toml", "--device", "tpu"], "error: Invalid value for '--device'"),
-        (["train", "c.toml", "--resume", "--overwrite"], "error: --resume and --overwrite: give"),
         (["average", "m"], "error: Missing option '--output'; see seq2seq average --help"),
         (["average", "m", "--output", "d", "--last", "1"], "error: last: got 1, expected a whole"),
         (["evaluate", "m", "--reference", "r"], "error: evaluate: needs either --hypothesis, or"),
         (["evaluate", "--reference", "r", "--source", "s"], "error: evaluate: needs either --hypo"),
+        (
+            ["attention", "m", "a", "-o", "a.png", "--target", "b", "--beam-size", "2"],
+            "error: --beam-size: has no effect with --target; leave out one or the other",
+        ),
+        (
+            [
+                "evaluate",
+                "--reference",
+                "r",
+                "--hypothesis",
+                "h",
+                "--baseline",
+                "b",
+                "--format",
+                "jsonl",
+            ],
+            "error: --baseline: has no effect with --format jsonl, which has no comparison; add",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsysbinary):
@@ -204,8 +222,7 @@ def test_a_folder_that_is_no_model_is_exit_code_4(command, tmp_path, capsysbinar
 # --- score ----------------------------------------------------------------------------------------
 
 
-def test_score_prints_a_number_a_line(loaded, translator, tmp_path, capsysbinary, monkeypatch):
-    monkeypatch.setattr(cli, "_SCORED_AT_A_TIME", 2)
+def test_score_prints_a_number_a_line(loaded, translator, tmp_path, capsysbinary):
     sources, targets = ["a dog", "", "a cat sleeps"], ["a bird", "b", ""]
     for name, lines in (("source", sources), ("target", targets)):
         (tmp_path / name).write_bytes("\n".join(lines).encode() + b"\n")
@@ -215,6 +232,17 @@ def test_score_prints_a_number_a_line(loaded, translator, tmp_path, capsysbinary
     expected = translator.score(sources, targets)
     assert [float(line) for line in lines] == pytest.approx(expected, rel=1e-4)
     assert errors == ""
+
+
+def test_score_tells_of_sources_that_were_cut(loaded, translator, tmp_path, capsysbinary):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("a dog\n" + "dog " * 30 + "\n")
+    target.write_text("a\na\n")
+    assert main(["score", loaded, "--source", str(source), "--target", str(target)]) == 0
+    lines, errors = output_of(capsysbinary)
+    assert len(lines) == 2
+    assert errors.startswith(f"warning: {source}: 1 lines are longer than what the model was train")
+    assert errors.endswith("and only their first 23 pieces were read\n")
 
 
 def test_score_checks_line_counts_before_anything_else(not_loaded, source, tmp_path, capsysbinary):
@@ -289,6 +317,45 @@ def test_evaluate_compares_two_systems_and_writes_a_report(source, tmp_path, cap
     assert "report.html: exists already" in output_of(capsysbinary)[1]
     assert main([*given[:5], "--format", "jsonl"]) == 0
     assert len(output_of(capsysbinary)[0]) == len(lines)
+
+
+def test_what_a_report_needs_is_looked_for_before_translating(
+    not_loaded, source, tmp_path, capsysbinary, monkeypatch
+):
+    given = ["evaluate", not_loaded, "--source", str(source), "--reference", str(source)]
+    page = tmp_path / "missing" / "report.html"
+    assert main([*given, "--report", str(page)]) == 5
+    assert error_of(capsysbinary) == f"error: {page}: cannot be written: {page.parent} is no folder"
+    monkeypatch.setattr("seq2seq.comparison.MOST_RESAMPLED", 4)
+    assert main([*given, "--baseline", str(source)]) == 2
+    assert error_of(capsysbinary).startswith(f"error: {source}: 5 sentences, expected at most 4 to")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*given, "--report", str(tmp_path / "report.html")]) == 2
+    assert error_of(capsysbinary).startswith("error: a report needs matplotlib: pip install")
+
+
+def test_scores_are_printed_whatever_becomes_of_the_report(
+    source, tmp_path, capsysbinary, monkeypatch
+):
+    def full(path, content):
+        raise StorageError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(cli, "write_new", full)
+    page = tmp_path / "report.html"
+    given = ["evaluate", "--hypothesis", str(source), "--reference", str(source)]
+    assert main([*given, "--report", str(page)]) == 5
+    lines, errors = output_of(capsysbinary)
+    assert lines[0].startswith("BLEU  100.00")
+    assert errors == f"error: {page}: cannot be written: No space left on device\n"
+
+
+def test_a_folder_that_may_not_be_entered_is_exit_code_5(monkeypatch, capsysbinary):
+    def denied(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("seq2seq.inspection.describe", denied)
+    assert main(["inspect", "private/model"]) == 5
+    assert error_of(capsysbinary) == "error: private/model: Permission denied"
 
 
 def test_evaluate_checks_line_counts_before_translating(not_loaded, source, tmp_path, capsysbinary):

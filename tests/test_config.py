@@ -156,6 +156,18 @@ def test_missing_files_are_all_named(load):
             '[training]\nsubword_sampling = 0.1\n[tokenizer]\ntype = "char"',
             "training.subword_sampling: got 0.1, which needs tokenizer.type = 'unigram'",
         ),
+        (
+            '[model]\nattention = "none"\nattention_heads = 2',
+            "model.attention_heads: got 2, which has no effect without attention; leave it out",
+        ),
+        (
+            '[model]\nattention = "none"\nattention_layer = "first"',
+            "model.attention_layer: got 'first', which has no effect without attention; leave it",
+        ),
+        (
+            "[training]\nconsistency = 4.0\n[model]\ndropout = 0.0\nrecurrent_dropout = 0.3",
+            "training.consistency: got 4.0, but without dropout the two passes are the same; set",
+        ),
     ],
 )
 def test_keys_in_conflict_are_named(load, text, fault):
@@ -312,6 +324,9 @@ def test_what_is_dumped_loads_as_the_same(load, kind):
     values = filled(kind)
     if kind is Config:
         values["model"]["bridge"] = "dense"  # "copy" would ask for equal widths
+        # .. and without attention there are none of these.
+        kept = {"attention_layer": "last", "attention_heads": 1}
+        values["model"] |= kept
     config = kind.model_validate(values)
     assert load(dump_config(config)) == config
     defaults = load(DATA if kind is Config else TEXT).model_dump()
@@ -322,7 +337,8 @@ def test_what_is_dumped_loads_as_the_same(load, kind):
         for key, value in keys.items()
         if value == defaults[section][key]
     ]
-    assert same == []  # else the round trip would show nothing
+    # else the round trip would show nothing
+    assert same == ([f"model.{key}" for key in kept] if kind is Config else [])
 
 
 @BOTH
@@ -496,6 +512,10 @@ def test_a_forgotten_task_is_hinted_at(load):
             ["model.embedding_size=0", "model.tied_embeddings=true"],
             "model.tied_embeddings: got true, but without embeddings (model.embedding_size = 0)",
         ),
+        (
+            ["training.schedule=plateau", "data.validation_share=0"],
+            "training.schedule: got 'plateau', which goes by validations, and there is no text for",
+        ),
     ],
 )
 def test_keys_of_a_language_model_in_conflict_are_named(load, overrides, fault):
@@ -510,6 +530,7 @@ def test_keys_of_a_language_model_in_conflict_are_named(load, overrides, fault):
         # A share has no effect for what has a file of its own.
         ["data.validation_share=0.9", "data.test_share=0.9", "data.test_text=t.txt"],
         ["data.validation_share=0.9", "data.test_share=0.9", "data.validation_text=v.txt"],
+        ["training.schedule=plateau", "data.validation_share=0", "data.validation_text=v.txt"],
         ["tokenizer.type=word", "tokenizer.vocabulary_size=2"],
         ["tokenizer.type=unigram", "tokenizer.vocabulary_size=261"],
         ["model.embedding_size=0"],

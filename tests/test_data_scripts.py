@@ -311,10 +311,22 @@ def test_tatoeba_reads_the_published_archive(script, serve, tmp_path, capsys):
     assert "train.de: 3 lines" in capsys.readouterr().out
 
 
+def damaged_zip(name):
+    """An archive whose list of files is whole, and whose only file is not."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        files.writestr(name, "Hi.\tHallo.\n" * 100)
+    content = bytearray(archive.getvalue())
+    start = 30 + len(name)  # after the file's header
+    content[start : start + 8] = b"\xff" * 8
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"deu-eng.zip": b"PK but no archive"}, r"deu-eng\.zip: no whole zip file with deu\.txt"),
+        ({"deu-eng.zip": damaged_zip("deu.txt")}, r"deu-eng\.zip: no whole zip file with deu\.txt"),
         ({"deu.txt": b"Hi.\tHallo.\nHi.\n"}, r"deu\.txt:2: 1 column, expected English, TAB"),
         ({"deu.txt": b"Hi.\tHallo.\nHi.\t\xff\n"}, r"deu\.txt:2: not UTF-8"),
     ],

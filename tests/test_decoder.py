@@ -290,6 +290,9 @@ def test_whatever_needs_the_weights_of_a_decoder_first_makes_them() -> None:
     np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-5, atol=1e-6)  # of the same seed
 
     assert without_attention().project(tf.ones([1, H])).shape == (1, V)
+    decoder = without_attention()
+    logits, _, _ = decoder.attend(ids, decoder.zero_state(1))
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_memory_without_lengths_is_all_real() -> None:

@@ -7,7 +7,6 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.evaluation import (
     BLEU_TOKENIZERS,
     bleu,
-    check_line_counts,
     evaluate,
 )
 
@@ -89,12 +88,6 @@ def test_no_lines_are_an_error():
 def test_no_reference_is_an_error():
     with pytest.raises(UsageError, match="no reference: at least one is needed"):
         evaluate([FOX], [])
-
-
-def test_equal_line_counts_pass_even_if_zero():
-    check_line_counts([("a", 0), ("b", 0)])
-    with pytest.raises(DataError, match="c: 2 lines, but a has 1"):
-        check_line_counts([("a", 1), ("b", 1), ("c", 2)])
 
 
 def test_unknown_tokenizer_is_an_error_that_lists_the_known_ones():

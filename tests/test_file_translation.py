@@ -116,7 +116,7 @@ def test_alignment_follows_each_translation(loaded, translator, source, capsysbi
 
 def test_penalties_and_limits_reach_the_search(loaded, translator, source, tmp_path, capsysbinary):
     prefixes = tmp_path / "prefixes.txt"
-    prefixes.write_text("\nx\n\nkatze\n\n", encoding="utf-8")
+    prefixes.write_text("\nh\n\ncat\n\n", encoding="utf-8")
     arguments = (
         "--beam-size 3 --length-formula power --coverage-penalty 0.3 --min-length 3 "
         "--min-length-ratio 0.2 --max-length-ratio 1.1 --no-repeat-ngram 2 "
@@ -125,7 +125,7 @@ def test_penalties_and_limits_reach_the_search(loaded, translator, source, tmp_p
     assert main(["translate", loaded, str(source), *arguments.split()]) == 0
     expected = translator.translate(
         SOURCE_LINES,
-        prefixes=["", "x", "", "katze", ""],
+        prefixes=["", "h", "", "cat", ""],
         beam_size=3,
         length_formula="power",
         coverage_penalty=0.3,
@@ -317,9 +317,45 @@ def test_files_that_cannot_be_read_or_written_are_found_first(
     assert error_of(capsysbinary) == f"error: {missing}: cannot be read: No such file or directory"
     assert main(["translate", not_loaded, str(tmp_path)]) == 5
     assert error_of(capsysbinary) == f"error: {tmp_path}: cannot be read: Is a directory"
+    for option in ("--prefix", "--constraints"):
+        assert main(["translate", not_loaded, str(source), option, str(missing)]) == 5
+        assert error_of(capsysbinary).startswith(f"error: {missing}: cannot be read: No such file")
     output = missing / "out.txt"
     assert main(["translate", not_loaded, str(source), "-o", str(output)]) == 5
     assert error_of(capsysbinary).startswith(f"error: {output}: cannot be written: No such file")
+
+
+def test_files_that_go_with_the_source_must_have_its_line_count(
+    not_loaded, source, tmp_path, capsysbinary
+):
+    short = tmp_path / "short.txt"
+    short.write_text("a\nb\nc\nd\n")
+    for option in ("--prefix", "--constraints"):
+        assert main(["translate", not_loaded, str(source), option, str(short)]) == 3
+        message = f"error: {short}: 4 lines, but {source} has 5; line i of each file must belong to"
+        assert error_of(capsysbinary).startswith(message)
+    assert main(["translate", not_loaded, str(source), "--prefix", str(source), "-o", str(short)])
+    assert (
+        error_of(capsysbinary) == f"error: {short}: exists already; delete it or choose another "
+        "name"
+    )
+    output = ["-o", str(short)]
+    assert main(["translate", not_loaded, str(source), "--prefix", str(short), *output]) == 2
+    assert "is the input itself; choose another name" in error_of(capsysbinary)
+
+
+def test_prefixes_may_come_from_a_pipe(loaded, translator, source, tmp_path, capsysbinary):
+    fifo, output = tmp_path / "fifo", tmp_path / "out.txt"
+    os.mkfifo(fifo)
+    prefixes = ["", "h", "", "cat", ""]
+    content = "".join(f"{prefix}\n" for prefix in prefixes)
+    writer = threading.Thread(target=fifo.write_text, args=[content])
+    writer.start()
+    command = ["translate", loaded, str(source), "--prefix", str(fifo), "-o", str(output)]
+    assert main(command) == 0
+    writer.join()
+    expected = translator.translate(SOURCE_LINES, prefixes=prefixes)
+    assert output.read_text().splitlines() == [translation.text for translation in expected]
 
 
 def test_a_full_disk_is_exit_code_5(loaded, source, capsysbinary, monkeypatch):
@@ -543,6 +579,10 @@ def test_resuming_needs_files_that_can_be_gone_on_with(
         (["-", "-o", output], "standard input cannot be read from the start again; name a file"),
         (
             [str(fifo), "-o", output],
+            f"{fifo} is no regular file and cannot be read from the start again; name a file",
+        ),
+        (
+            [str(long_source), "-o", output, "--prefix", str(fifo)],
             f"{fifo} is no regular file and cannot be read from the start again; name a file",
         ),
         (

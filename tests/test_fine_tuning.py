@@ -1,4 +1,4 @@
-"""Which models a training can begin with, and the mark of a start that is not whole.
+"""Which models a training can begin with.
 
 What training makes of it is in test_training.
 """
@@ -11,20 +11,12 @@ import pytest
 from language_model_fixtures import TEXT, language_model_config
 from model_fixtures import tiny_config
 
-from seq2seq.checkpoint import load_checkpoint
 from seq2seq.config import Config, LanguageModelConfig
 from seq2seq.errors import ModelError, UsageError
-from seq2seq.fine_tuning import (
-    check_init,
-    check_not_cut_short,
-    drop_mark,
-    load_start,
-    mark_start,
-    write_start,
-)
+from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.new_model import write_new_model
 from seq2seq.text_tokenizer import make_text_tokenizer
-from seq2seq.tokenizer import prepare_tokenizers
+from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 
 WEIGHTS = {"kernel": np.array([1.5, -2.0], np.float32)}
 
@@ -71,7 +63,7 @@ def translation(folder: Path, **sections: dict[str, Any]) -> Config:
 def test_other_text_training_and_dropout_are_what_fine_tuning_is_for(
     model: Path, tmp_path: Path, sections: dict[str, dict[str, Any]]
 ) -> None:
-    check_init(model, translation(tmp_path, **sections), resume=False)
+    check_start(model, translation(tmp_path, **sections), resume=False, overwrite=False)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +83,7 @@ def test_weights_of_other_layers_are_refused_and_all_keys_named(
     config = translation(tmp_path, model=section)
     message = f"^--init {model}: its weights are of another model: {told}"
     with pytest.raises(UsageError, match=message) as caught:
-        check_init(model, config, resume=False)
+        check_start(model, config, resume=False, overwrite=False)
     assert caught.value.exit_code == 2
     assert "dropout" not in str(caught.value)
 
@@ -102,10 +94,10 @@ def test_a_language_models_symbols_must_be_of_one_kind(
     config = language_model_config(tmp_path / "text.txt", tokenizer__type="word", model__units=9)
     message = "model.units is 9, and 7 there; tokenizer.type is 'word', and 'character' there; set"
     with pytest.raises(UsageError, match=message):
-        check_init(language_model, config, resume=False)
+        check_start(language_model, config, resume=False, overwrite=False)
     dropout = {"model__dropout": 0.0, "model__embedding_dropout": 0.5}
     other: LanguageModelConfig = language_model_config(tmp_path / "text.txt", **dropout)
-    check_init(language_model, other, resume=False)
+    check_start(language_model, other, resume=False, overwrite=False)
 
 
 def test_a_model_of_the_other_task_is_refused(
@@ -113,9 +105,11 @@ def test_a_model_of_the_other_task_is_refused(
 ) -> None:
     message = "is of task 'translation', and task is 'language-model' in the configuration; weig"
     with pytest.raises(UsageError, match=message):
-        check_init(model, language_model_config(tmp_path / "text.txt"), resume=False)
+        check_start(
+            model, language_model_config(tmp_path / "text.txt"), resume=False, overwrite=False
+        )
     with pytest.raises(UsageError, match="is of task 'language-model', and task is 'translation'"):
-        check_init(language_model, translation(tmp_path), resume=False)
+        check_start(language_model, translation(tmp_path), resume=False, overwrite=False)
 
 
 @pytest.mark.parametrize(
@@ -130,32 +124,31 @@ def test_there_is_no_second_tokenizer(
 ) -> None:
     config = translation(tmp_path, tokenizer=dict.fromkeys(named, "pieces.model"))
     with pytest.raises(UsageError, match=f"^{told}"):
-        check_init(model, config, resume=False)
+        check_start(model, config, resume=False, overwrite=False)
 
 
 def test_what_is_resumed_has_begun_already(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^--resume and --init: give .* needs {model} no more$"):
-        check_init(model, translation(tmp_path), resume=True)
+        check_start(model, translation(tmp_path), resume=True, overwrite=False)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a model folder: no config\.toml"):
-        check_init(tmp_path, translation(tmp_path), resume=False)
+        check_start(tmp_path, translation(tmp_path), resume=False, overwrite=False)
 
 
-def test_the_mark_goes_when_all_that_training_begins_with_is_there(
+def test_training_begins_with_the_best_weights_and_the_tokenizer(
     model: Path, tmp_path: Path
 ) -> None:
+    start = load_start(model, translation(tmp_path))
+    np.testing.assert_array_equal(start.weights["kernel"], WEIGHTS["kernel"])
+    assert isinstance(start.tokenizer, TokenizerPair)
+    assert start.tokenizer.same_as(TokenizerPair.load(model / "tokenizer"))
+
+
+def test_one_way_to_begin_is_given(tmp_path: Path) -> None:
     config = translation(tmp_path)
-    folder = tmp_path / "new"
-    folder.mkdir()
-    check_not_cut_short(folder)
-    mark_start(folder)
-    with pytest.raises(UsageError, match="new: cannot be resumed: its start with --init was cut"):
-        check_not_cut_short(folder)
-    write_start(folder, config, load_start(model, config))
-    check_not_cut_short(folder)
-    np.testing.assert_array_equal(load_checkpoint(folder, 0).weights["kernel"], WEIGHTS["kernel"])
-    mark_start(folder)
-    drop_mark(folder)
-    check_not_cut_short(folder)
+    check_start(None, config, resume=True, overwrite=False)
+    check_start(None, config, resume=False, overwrite=True)
+    with pytest.raises(UsageError, match=r"^--resume and --overwrite: give one of them, not both$"):
+        check_start(None, config, resume=True, overwrite=True)

@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 from language_model_fixtures import TEXT, expected_log_probs, language_model_config
 
-from seq2seq.checkpoint import load_best_weights, load_newest_checkpoint
+from seq2seq.checkpoint import load_best_weights, load_newest_checkpoint, read_best
 from seq2seq.config import LanguageModelConfig
-from seq2seq.errors import DataError, UsageError
+from seq2seq.errors import DataError, Interrupted, UsageError
 from seq2seq.text_tokenizer import load_text_tokenizer
 from seq2seq.training import train
 from seq2seq.updates import Updater
@@ -130,6 +132,28 @@ def test_without_validation_text_the_newest_weights_are_the_best(
     assert records_of(folder, "validation") == []
     assert result.best["step"] == result.steps == 3 * 6  # 168 symbols: 6 windows an epoch
     newest, _ = load_newest_checkpoint(folder)
+    for name, array in load_best_weights(folder).items():
+        np.testing.assert_array_equal(array, newest.weights[name])
+
+
+@pytest.mark.parametrize("stop", [4, 8])  # in the first epoch, and in the second one
+def test_without_validation_text_what_an_interruption_saves_is_the_best(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    folder, update, updates = tmp_path / "model", Updater.update, []
+
+    def stopping(self: Updater, *arguments: Any, **options: Any) -> Any:
+        updates.append(stop)
+        if len(updates) == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, *arguments, **options)
+
+    monkeypatch.setattr(Updater, "update", stopping)
+    with pytest.raises(Interrupted):
+        train(config_for(text, data__validation_share=0.0), folder)
+    assert read_best(folder)["step"] == stop
+    newest, _ = load_newest_checkpoint(folder)
+    assert newest.step == stop
     for name, array in load_best_weights(folder).items():
         np.testing.assert_array_equal(array, newest.weights[name])
 

@@ -18,6 +18,7 @@ from seq2seq.lines import (
     MAX_LINE_BYTES,
     LineBlock,
     LineCounts,
+    check_line_counts,
     count_lines,
     line_blocks,
     one_line,
@@ -198,6 +199,13 @@ def test_a_huge_line_is_cut_between_characters(tmp_path):
     assert list(read_lines(path)) == ["a" + "é" * (MAX_LINE_BYTES // 2 - 1), "next"]
 
 
+def test_a_byte_order_mark_before_a_huge_line_is_no_part_of_it(tmp_path):
+    text = "ab" + "é" * MAX_LINE_BYTES  # after the mark's three bytes again in the middle of an é
+    assert list(read_lines(written(tmp_path, f"\ufeff{text}\n".encode()))) == [
+        "ab" + "é" * ((MAX_LINE_BYTES - 5) // 2)
+    ]
+
+
 def test_a_line_as_long_as_the_limit_is_whole(tmp_path):
     text = "x" * (MAX_LINE_BYTES - 1)
     counts = LineCounts("f.en")
@@ -356,3 +364,9 @@ def test_blocks_of_a_file_that_is_not_there_are_a_storage_error(tmp_path):
         list(line_blocks(tmp_path / "nothing", 2))
     with pytest.raises(StorageError, match="nothing: cannot be read: No such file"):
         list(read_block(tmp_path / "nothing", LineBlock(0, 1, 0)))
+
+
+def test_equal_line_counts_pass_even_if_zero():
+    check_line_counts([("a", 0), ("b", 0)])
+    with pytest.raises(DataError, match="c: 2 lines, but a has 1"):
+        check_line_counts([("a", 1), ("b", 1), ("c", 2)])

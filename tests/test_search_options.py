@@ -26,6 +26,27 @@ def test_least_length_is_the_greater_of_both():
     assert not search_options(DecodingConfig(), min_length=1).has_least_length
 
 
+def test_of_two_greatest_lengths_the_lesser_holds():
+    options = search_options(
+        DecodingConfig(max_length_offset=2), max_length=6, max_length_ratio=1.5
+    )
+    assert [options.most_pieces(pieces) for pieces in (1, 2, 3)] == [3, 5, 6]
+
+
+@pytest.mark.parametrize("given", [{}, {"max_length_ratio": 1.0}])
+def test_there_is_room_for_the_least_length_that_is_asked_for(given):
+    decoding = DecodingConfig(max_length_ratio=1.0, max_length_offset=2)
+    options = search_options(decoding, min_length=5, min_length_ratio=2.0, **given)
+    assert [options.fewest_pieces(pieces) for pieces in (1, 3, 9)] == [5, 6, 18]
+    assert [options.most_pieces(pieces) for pieces in (1, 3, 9)] == [5, 6, 18]
+
+
+def test_no_least_length_is_above_the_greatest_one():
+    options = search_options(DecodingConfig(), max_length=7, min_length_ratio=2.0)
+    assert [options.fewest_pieces(pieces) for pieces in (3, 4)] == [6, 7]
+    assert [options.most_pieces(pieces) for pieces in (3, 4)] == [7, 7]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

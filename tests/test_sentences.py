@@ -1,6 +1,9 @@
 """What goes with a text, and how batches are filled."""
 
+import pytest
+
 from seq2seq.config import DecodingConfig, TokenizerConfig
+from seq2seq.errors import DataError, UsageError
 from seq2seq.pairs import Pair
 from seq2seq.search_options import search_options
 from seq2seq.sentences import (
@@ -9,6 +12,7 @@ from seq2seq.sentences import (
     batch_of,
     batches_of,
     encoded,
+    requests_of,
 )
 from seq2seq.tokenizer import train_tokenizers
 
@@ -41,6 +45,28 @@ def test_a_batch_has_what_goes_with_each_sentence_filled_up_to_the_longest():
         "constraints": [[[4, -1], [5, 6]], [none, none], [[7, -1], none]],
         "numbers": [7, 3, 4],
     }
+
+
+def test_faults_are_told_with_the_index_of_the_text():
+    requests = requests_of(["a", "b"], ["", 3], None, first=40)
+    assert next(requests) == Request("a")
+    with pytest.raises(UsageError, match=r"prefixes\[41\]: got int, expected str"):
+        next(requests)
+    requests = requests_of(["a", "b"], ["x"], None, first=40)
+    assert next(requests).prefix == "x"
+    with pytest.raises(DataError, match="prefixes: there are 41, fewer than texts"):
+        next(requests)
+
+
+@pytest.mark.parametrize("given", [{"prefix": "az"}, {"constraints": ["b", "az"]}])
+def test_what_the_vocabulary_cannot_write_is_refused(given):
+    options = TokenizerConfig(type="char", joint=False, vocabulary_size=20, byte_fallback=False)
+    tokenizers = train_tokenizers([Pair(1, "z b c", "a b c")], options)
+    name = next(iter(given)).replace("prefix", "prefix of").replace("constraints", "constraints of")
+    message = f"{name} text 5: 'az' has characters that the target vocabulary cannot write; cor"
+    requests = [Request("z"), Request("b", **given)]
+    with pytest.raises(DataError, match=message):
+        encoded(requests, tokenizers, most_pieces=9, first_number=4)
 
 
 def test_a_text_of_spaces_is_blank_whatever_the_tokenizer_makes_of_them():

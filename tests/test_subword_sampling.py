@@ -219,6 +219,31 @@ def test_a_word_with_bytes_or_an_unknown_character_stays_as_it_is(tokenizers):
     assert changed > 5
 
 
+def test_a_user_symbol_is_always_one_piece():
+    symbol = "bako"  # whose letters are pieces of their own, too
+    tokenizer = train_tokenizer(SENTENCES, options(user_symbols=[symbol]))
+    words = WordSampler(tokenizer, alpha=0.01)
+    ids = tokenizer.encode(f"{_WORDS[0]} {symbol} {_WORDS[1]}")
+    (place,) = [number for number, each in enumerate(tokenizer.pieces(ids)) if each == symbol]
+    changed = 0
+    for seed in range(50):
+        drawn = words.sample(ids, iter(np.random.default_rng(seed).random(99)))
+        changed += drawn != ids
+        assert drawn.count(ids[place]) == 1
+        assert tokenizer.decode(drawn) == tokenizer.decode(ids)
+    assert changed > 5
+
+
+def test_long_words_are_drawn_alike_and_not_remembered():
+    one = {"x": 0.6, "xx": 0.4}
+    words, random = WordSampler(ScriptedTokenizer(**one), alpha=1.0), [0.1, 0.9, 0.3] * 9
+    for length in (2, 16, 17, 20):
+        drawn = words.sample([0] * length, iter(random))
+        assert sum(len(words.tokenizer.names[each]) for each in drawn) == length
+        assert 1 in drawn
+    assert words._ways.cache_info().currsize == 2
+
+
 def test_another_process_draws_the_same(tokenizers, tmp_path):
     tokenizers.save(tmp_path)
     program = f"""

@@ -137,25 +137,11 @@ def test_ids_are_those_of_each_part(folder):
 def test_unknown_symbols_are_counted_part_by_part(folder):
     counts = encode_text(PARTS, CodePoints(), folder)
     assert counts == TextCounts(
-        training=PartCounts(8, 7, 8, 0, ()),
-        validation=PartCounts(7, 6, 7, 3, ("?", "!")),
-        test=PartCounts(0, 0, 0, 0, ()),
+        training=PartCounts(8, 8, 0, ()),
+        validation=PartCounts(7, 7, 3, ("?", "!")),
+        test=PartCounts(0, 0, 0, ()),
     )
     assert TextIds.open(folder).counts == counts
-
-
-def test_predicted_characters_are_those_after_the_first_symbol(folder):
-    class Pairs(CodePoints):
-        """Two characters an id."""
-
-        def encode(self, text):
-            return np.array([i for i in range(0, len(text), 2)], np.int32) + 1
-
-        def decode(self, ids):
-            return "xy" * len(ids)
-
-    counts = encode_text(PARTS, Pairs(), folder).training
-    assert (counts.characters, counts.symbols, counts.predicted_characters) == (8, 4, 6)
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.int32)])

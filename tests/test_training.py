@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -803,7 +804,7 @@ def test_a_folder_with_a_model_is_not_overwritten_unasked(
     with pytest.raises(UsageError, match=message) as caught:
         train(config, folder)
     assert caught.value.exit_code == 2
-    with pytest.raises(UsageError, match="--resume and --overwrite exclude each other"):
+    with pytest.raises(UsageError, match="--resume and --overwrite: give one of them, not both"):
         train(config, folder, resume=True, overwrite=True)
     assert all(path.read_bytes() == content for path, content in files.items())
 
@@ -821,6 +822,40 @@ def test_overwriting_starts_anew_with_nothing_of_the_old_model(
     assert not TokenizerPair.load(folder / "tokenizer").joint
     assert checkpoint_steps(folder) == [6]
     assert {record["step"] for record in metrics_of(folder)} == set(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"data__train_source": "missing.en"}, StorageError),
+        ({"data__validation_source": "missing.en"}, StorageError),
+        ({"tokenizer__type": "unigram", "tokenizer__vocabulary_size": 50_000}, UsageError),
+        ({"tokenizer__source_model": "missing.model"}, StorageError),
+        ({"validation__bleu_tokenizer": "ja-mecab"}, UsageError),
+        ({"data__max_source_length": 1}, DataError),
+    ],
+)
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_training_that_cannot_begin_leaves_the_folder_as_it_was(
+    existing: bool,
+    change: dict[str, Any],
+    error: type[Exception],
+    script: Script,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "model"
+    monkeypatch.setitem(sys.modules, "MeCab", None)  # which its BLEU tokenizer needs
+    if existing:
+        train(config_for(text), folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(error):
+        train(config_for(text, **change), folder, overwrite=True)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert before.keys() | {folder / ".lock"} >= after.keys()
+    assert all(after[path] == content for path, content in before.items())
+    assert train(config_for(text), folder, resume=True).steps == 6
 
 
 def test_overwriting_or_resuming_nothing_is_just_training(
@@ -898,23 +933,12 @@ def test_an_empty_validation_set_is_refused_before_anything_is_written(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_tokenizer_that_a_failed_start_left_is_not_used(
-    script: Script, text: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    with pytest.raises(DataError, match="0 usable pairs"):
-        train(config_for(text, data__max_source_length=1), folder)
-    assert (folder / "tokenizer" / "joint.model").exists()
-    train(config_for(text, tokenizer__type="bpe", tokenizer__vocabulary_size=15), folder)
-    assert TokenizerPair.load(folder / "tokenizer").source.vocabulary_size == 15
-
-
-def test_half_a_tokenizer_that_a_crash_left_is_made_anew(
-    script: Script, text: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "model" / "tokenizer").mkdir(parents=True)
-    (tmp_path / "model" / "tokenizer" / "source.model").write_bytes(b"half")
+def test_what_a_killed_start_left_is_not_used(script: Script, text: Path, tmp_path: Path) -> None:
+    half = tmp_path / "model" / ".tmp-start" / "tokenizer"
+    half.mkdir(parents=True)
+    (half / "source.model").write_bytes(b"half")
     assert train(config_for(text), tmp_path / "model").steps == 6
+    assert not half.parent.exists()
 
 
 # Beginning with another model
@@ -980,7 +1004,7 @@ def test_wherever_its_start_is_killed_it_never_goes_on_from_other_weights(
     killed_at = 0
 
     def fsync(descriptor: int) -> None:
-        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        calls.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         if len(calls) == killed_at:
             raise Killed
 
@@ -995,9 +1019,9 @@ def test_wherever_its_start_is_killed_it_never_goes_on_from_other_weights(
         killed_at = 0
         start(tmp_path / f"whole-{over}", over=over)
         weights, count = script.weights(), len(calls)
-        first = calls.index(".tmp-.tmp-init")  # nothing of this start is there before
+        first = [".tmp-init" in each for each in calls].index(True)
         refused = 0
-        for killed_at in range(first + 2, count + 1):
+        for killed_at in range(first + 1, count + 1):
             calls.clear()
             folder = tmp_path / f"{over}-{killed_at}"
             with pytest.raises(Killed):
@@ -1019,12 +1043,13 @@ def test_a_start_that_was_cut_short_is_nothing_to_a_new_training(
 ) -> None:
     train(config_for(text), tmp_path / "base")
     with monkeypatch.context() as patched:
-        patched.setattr(training_folder, "write_start", lambda *_: raising(Killed())())
+        patched.setattr(training_folder, "write_new_model", lambda *_, **__: raising(Killed())())
         with pytest.raises(Killed):
             train(config_for(text), tmp_path / "model", init=tmp_path / "base")
     message = (
         r"model: cannot be resumed: its start with --init was cut short, and the weights it was to "
-        r"begin with are missing; give --init again, and --overwrite instead of --resume$"
+        r"begin with are missing; give --init again, and --overwrite instead of --resume, or "
+        r"delete .*model/\.tmp-init to go on with what was there before$"
     )
     with pytest.raises(UsageError, match=message):
         train(config_for(text), tmp_path / "model", resume=True)
@@ -1160,6 +1185,37 @@ def test_workers_take_their_own_batches_and_only_the_chief_validates_and_writes(
         ".lock", "config.toml", "encoded", "tokenizer",
     ]  # fmt: skip
     assert checkpoint_steps(tmp_path / "model")
+
+
+def test_workers_go_on_with_the_trained_weights_and_not_with_their_averages(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.averages = True
+    config = config_for(
+        text, training__accumulate_batches=2, training__max_steps=4, validation__every_steps=2
+    )
+    train_as(Told(0, {}), config, tmp_path / "unbroken", monkeypatch)
+    unbroken = script.weights()
+    script.events = {len(script.updates) + 3: raising(Killed())}
+    with pytest.raises(Killed):
+        train_as(Told(0, {}), config, tmp_path / "killed", monkeypatch)
+    monkeypatch.setattr(training, "start_workers", lambda *_: Told(0, {}))
+    train(config, tmp_path / "killed", resume=True, place=Place(("a:1", "b:2"), 0))
+    assert script.weights() == unbroken
+
+
+def test_a_worker_that_is_new_to_a_run_takes_its_tokenizer(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_for(text), tmp_path / "base")
+    other = tmp_path / "other"
+    other.write_text("dcba\nabcd\ndddd\n")
+    config = config_for(other, training__accumulate_batches=2)
+    train(config, tmp_path / "model", init=tmp_path / "base")
+    monkeypatch.setattr(training, "start_workers", lambda *_: Told(1, {}))
+    train(config, tmp_path / "model", resume=True, place=Place(("a:1", "b:2"), 1))
+    own = TokenizerPair.load(tmp_path / "model" / "workers" / "1" / "tokenizer")
+    assert own.same_as(TokenizerPair.load(tmp_path / "base" / "tokenizer"))
 
 
 def test_a_worker_goes_by_what_the_chief_found_in_validation(

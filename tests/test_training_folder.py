@@ -1,14 +1,21 @@
 """The folder before a training: what is refused, what is deleted, what a resumed run may change."""
 
+import errno
 import io
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from training_fixtures import config_for
+from training_fixtures import Killed, config_for
 
-from seq2seq.config import Config, dump_config
-from seq2seq.errors import StorageError, UsageError
-from seq2seq.training_folder import check_room, make_ready
+from seq2seq.checkpoint import load_checkpoint
+from seq2seq.config import Config, TokenizerConfig, dump_config
+from seq2seq.errors import ModelError, StorageError, UsageError
+from seq2seq.fine_tuning import Start
+from seq2seq.pairs import Pair
+from seq2seq.tokenizer import TokenizerPair, train_tokenizers
+from seq2seq.training_folder import check_room, goes_on, new_start
 
 OF_A_MODEL = [
     "best.json",
@@ -42,12 +49,12 @@ def files_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("resume", "overwrite"), [(False, False), (True, False), (False, True)])
-def test_an_empty_folder_is_ready_for_anything(
+def test_in_an_empty_folder_training_begins(
     resume: bool, overwrite: bool, config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
-    make_ready(folder, config, resume=resume, overwrite=overwrite, init=None)
+    assert not goes_on(folder, config, resume=resume, overwrite=overwrite, init=None)
     assert files_in(folder) == []
 
 
@@ -55,39 +62,131 @@ def test_a_model_is_kept_unless_one_says_what_to_do_with_it(config: Config, tmp_
     folder = model_of(config, tmp_path / "model")
     message = "model: holds a model already; --resume goes on with it, --overwrite deletes it"
     with pytest.raises(UsageError, match=message):
-        make_ready(folder, config, resume=False, overwrite=False, init=None)
-    with pytest.raises(UsageError, match="--resume and --overwrite exclude each other; give one"):
-        make_ready(folder, config, resume=True, overwrite=True, init=None)
-    make_ready(folder, config, resume=True, overwrite=False, init=None)
+        goes_on(folder, config, resume=False, overwrite=False, init=None)
+    assert goes_on(folder, config, resume=True, overwrite=False, init=None)
+    assert not goes_on(folder, config, resume=False, overwrite=True, init=None)
     assert files_in(folder) == sorted([*OF_A_MODEL, "notes.txt"])
 
 
-@pytest.mark.parametrize("sign", ["config.toml", "checkpoints/step-6/weights.safetensors"])
+@pytest.mark.parametrize("sign", OF_A_MODEL)
 def test_a_part_of_a_model_is_not_overwritten_unasked_either(
     sign: str, config: Config, tmp_path: Path
 ) -> None:
-    folder = model_of(config, tmp_path / "model")
-    for name in OF_A_MODEL:
-        if name != sign:
-            (folder / name).unlink()
-    if not sign.startswith("checkpoints"):
-        (folder / "checkpoints" / "step-6").rmdir()
+    folder = tmp_path / "model"
+    (folder / sign).parent.mkdir(parents=True)
+    (folder / sign).write_text(dump_config(config))
     with pytest.raises(UsageError, match="holds a model already"):
-        make_ready(folder, config, resume=False, overwrite=False, init=None)
+        goes_on(folder, config, resume=False, overwrite=False, init=None)
+    if sign != "config.toml":
+        with pytest.raises(ModelError, match=r"not a model folder: no config\.toml"):
+            goes_on(folder, config, resume=True, overwrite=False, init=None)
 
 
-def test_overwriting_deletes_the_model_and_nothing_else(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_start_takes_the_place_of_the_model_and_of_nothing_else(
+    old: bool, config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if old:
+        model_of(config, folder)
+    with new_start(folder, config, None) as staging:
+        for name in ("tokenizer/source.model", "encoded/target.bin", "config.toml"):
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_text("new")
+        assert (folder / "checkpoints").exists() == old  # all is there until the block ends
+    found = ["config.toml", "encoded/target.bin", "tokenizer/source.model"]
+    assert files_in(folder) == sorted([*found, *(["notes.txt"] if old else [])])
+    assert {(folder / name).read_text() for name in found} == {"new"}
+    assert goes_on(folder, config, resume=False, overwrite=True, init=None) is False
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_start_that_fails_leaves_the_model_as_it_was(
+    old: bool, config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if old:
+        model_of(config, folder)
+    before = files_in(folder)
+    with pytest.raises(FileNotFoundError), new_start(folder, config, None) as staging:
+        (staging / "missing" / "config.toml").write_text("new")
+    assert files_in(folder) == before
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("place", ["tokenizer", "checkpoints", "config.toml"])
+def test_a_start_that_was_killed_as_it_took_its_place_is_begun_again(
+    place: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = model_of(config, tmp_path / "model")
-    make_ready(folder, config, resume=False, overwrite=True, init=None)
-    assert files_in(folder) == ["notes.txt"]
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == place:
+            raise Killed
+        return rename(path, target)
+
+    def laid_out(staging: Path) -> None:
+        for name in ("tokenizer", "checkpoints"):
+            (staging / name).mkdir()
+        (staging / "config.toml").write_text("new")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(Killed), new_start(folder, config, None) as staging:
+            laid_out(staging)
+    for resume in (False, True):
+        assert not goes_on(folder, config, resume=resume, overwrite=False, init=None)
+    with new_start(folder, config, None) as staging:
+        laid_out(staging)
+    assert files_in(folder) == ["config.toml", "notes.txt"]
+
+
+def test_a_start_with_other_weights_that_is_cut_short_is_not_gone_on_with(
+    config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tokenizers = train_tokenizers(
+        [Pair(1, "abcd", "dcba")], TokenizerConfig(type="char", vocabulary_size=270)
+    )
+    start = Start(tokenizers, {"kernel": np.array([1.5, -2.0], np.float32)})
+    with pytest.raises(FileNotFoundError), new_start(folder, config, start) as staging:
+        (staging / "missing" / "config.toml").write_text("new")
+    message = r"model: cannot be resumed: its start with --init was cut short.*delete .*\.tmp-init "
+    with pytest.raises(UsageError, match=message):
+        goes_on(folder, config, resume=True, overwrite=False, init=None)
+    with new_start(folder, config, start):
+        pass
+    assert goes_on(folder, config, resume=True, overwrite=False, init=None)
+    np.testing.assert_array_equal(load_checkpoint(folder, 0).weights["kernel"], [1.5, -2.0])
+    assert TokenizerPair.load(folder / "tokenizer").same_as(tokenizers)
+
+
+def test_what_cannot_be_deleted_is_a_storage_error(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_of(config, tmp_path / "model")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    message = "model/checkpoints: cannot be deleted: Permission denied"
+    with (
+        pytest.raises(StorageError, match=message),
+        new_start(folder, config, None),
+    ):
+        pass
 
 
 def test_a_model_is_not_deleted_to_begin_with_it(config: Config, tmp_path: Path) -> None:
     folder = model_of(config, tmp_path / "model")
     (tmp_path / "alias").symlink_to(folder)
     with pytest.raises(UsageError, match="is the folder to write, whose model would be lost"):
-        make_ready(folder, config, resume=False, overwrite=True, init=tmp_path / "alias")
-    assert files_in(folder) == sorted([*OF_A_MODEL, "notes.txt"])
+        goes_on(folder, config, resume=False, overwrite=True, init=tmp_path / "alias")
 
 
 def test_a_resumed_run_may_change_how_long_it_lasts_but_not_what_it_learns(
@@ -95,11 +194,11 @@ def test_a_resumed_run_may_change_how_long_it_lasts_but_not_what_it_learns(
 ) -> None:
     folder, text = model_of(config, tmp_path / "model"), tmp_path / "words"
     longer = config_for(text, training__max_steps=99, validation={"beam_size": 3})
-    make_ready(folder, longer, resume=True, overwrite=False, init=None)
+    assert goes_on(folder, longer, resume=True, overwrite=False, init=None)
     other = config_for(text, seed=7, model__dropout=0.5, training__max_steps=99)
     message = r"another experiment: model\.dropout was 0\.2, is 0\.5; seed was 1, is 7; set them"
     with pytest.raises(UsageError, match=message):
-        make_ready(folder, other, resume=True, overwrite=False, init=None)
+        goes_on(folder, other, resume=True, overwrite=False, init=None)
 
 
 class Disk(io.BytesIO):

@@ -35,6 +35,12 @@ def test_a_translation_that_was_cut_has_no_end_to_leave_out():
     assert cut.alignment == [(0, 0), (2, 1)]
 
 
+def test_a_blank_source_has_nothing_to_be_aligned_to():
+    blank = Details([END], DETAILS.target, DETAILS.log_probs, np.ones((3, 1), np.float32))
+    assert blank.alignment == []
+    assert blank.word_alignment == []
+
+
 def test_without_attention_there_is_no_alignment():
     plain = Details(DETAILS.source, DETAILS.target, DETAILS.log_probs, None)
     assert plain.alignment is None

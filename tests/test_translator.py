@@ -311,7 +311,7 @@ def test_a_blank_text_has_no_details(translator):
 
 
 def test_every_translation_begins_with_its_prefix(translator):
-    prefixes = ["", "katze", "das haus", ""]
+    prefixes = ["", "cat", "the chair", ""]
     texts = SENTENCES[:4]
     encode = translator.tokenizers.target.encode
     for options in ({}, {"beam_size": 1}, {"sampling": Sampling(seed=2)}):
@@ -319,6 +319,7 @@ def test_every_translation_begins_with_its_prefix(translator):
         for translation, prefix in zip(found, prefixes, strict=True):
             ids = tuple(encode(prefix))
             assert translation.hypotheses[0].ids[: len(ids)] == ids
+            assert translation.text.startswith(prefix)
             (log_prob,) = [sum(translation.details.log_probs)]
             assert translation.log_prob == pytest.approx(log_prob, rel=1e-4)
     free = texts_of(translator.translate(texts))
@@ -392,6 +393,13 @@ def test_lengths_keep_within_both_bounds(translator):
     for translation in translator.translate(SENTENCES, min_length_ratio=1.5, max_length_ratio=2):
         read = len(translation.details.source) - 1
         assert len(translation.hypotheses[0].ids) >= 1.5 * read
+
+
+def test_what_leaves_nothing_to_say_is_told(translator):
+    size = translator.tokenizers.target.vocabulary_size
+    options = {"no_repeat_ngram": 1, "min_length": size + 1, "max_length": size + 2}
+    with pytest.raises(UsageError, match=r"^sentence 2: nothing can be said of the length that"):
+        translator.translate(["", SENTENCES[0]], **options)
 
 
 def test_nothing_is_said_twice_if_it_must_not_be(translator):

@@ -24,7 +24,7 @@ from test_training import config_for, write_corpus
 from seq2seq.config import dump_config
 from seq2seq.errors import UsageError, WorkerLostError
 from seq2seq.runtime import Place
-from seq2seq.workers import Workers, lost_workers_told, start_workers
+from seq2seq.workers import Workers, check_shared, lost_workers_told, start_workers
 
 
 class Told(Workers):
@@ -77,7 +77,9 @@ def test_an_update_that_cannot_be_shared_evenly_is_refused_before_anybody_is_wai
         match=r"^2 workers: an update has 3 batches, which 2 devices cannot share evenly; expected "
         r"training.accumulate_batches to be a multiple of 2$",
     ):
-        start_workers(Place(("a:1", "b:2"), 0), 3)
+        check_shared(Place(("a:1", "b:2"), 0), 3)
+    check_shared(Place(("a:1", "b:2"), 0), 4)
+    check_shared(None, 3)
 
 
 @pytest.mark.parametrize("error", [tf.errors.UnavailableError, tf.errors.AbortedError])
@@ -242,6 +244,7 @@ def test_a_killed_worker_ends_the_others_and_all_resume_to_the_same_weights(
         training__max_steps=100,
         training__checkpoint_every_minutes=1e-9,
         training__schedule="linear",
+        training__ema_decay=0.9,
         validation__every_steps=40,
     )
     assert ended([start(config, tmp_path / "one")])[0][0] == 0

@@ -105,12 +105,6 @@ class ScriptedModel:
     def __init__(self) -> None:
         self.weight = Weight()
 
-    def named_weights(self) -> dict[str, Weight]:
-        return {"weight": self.weight}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.weight.value = weights["weight"].copy()
-
 
 @dataclasses.dataclass
 class Script:
@@ -124,6 +118,7 @@ class Script:
         losses: Validation losses, likewise.
         validations: The weights at each validation.
         seeds: Given to the model and to the updater.
+        averages: The model that is saved is not what is trained, but half of it.
     """
 
     updates: list[Update] = dataclasses.field(default_factory=list)
@@ -133,6 +128,7 @@ class Script:
     losses: list[float] = dataclasses.field(default_factory=lambda: [2.0])
     validations: list[np.ndarray] = dataclasses.field(default_factory=list)
     seeds: list[int] = dataclasses.field(default_factory=list)
+    averages: bool = False
     model: ScriptedModel = dataclasses.field(default_factory=ScriptedModel)
 
     def new_model(self, *_: object, seed: int, **__: object) -> ScriptedModel:
@@ -174,14 +170,20 @@ class ScriptedUpdater:
     def averaged(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def restart_averages(self) -> None:
-        pass
+    def weights(self) -> dict[str, np.ndarray]:
+        return {"weight": self.script.model.weight.numpy() / (1 + self.script.averages)}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.script.model.weight.value = weights["weight"].copy()
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        return {"momentum": np.asarray(self.momentum)}
+        trained = {"trained": self.script.model.weight.numpy()} if self.script.averages else {}
+        return {"momentum": np.asarray(self.momentum), **trained}
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         self.momentum = np.float32(state["momentum"])
+        if self.script.averages:
+            self.script.model.weight.value = state["trained"].copy()
 
 
 class ScriptedValidator:
