@@ -22,7 +22,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from seq2seq import model_files
 from seq2seq.errors import LockedError, ModelError, unwritable
 from seq2seq.model_files import (
     TOKENIZER_FOLDER,
@@ -30,6 +29,7 @@ from seq2seq.model_files import (
     publish_folder,
     read_record,
     sync,
+    write_whole,
 )
 
 CHECKPOINTS = "checkpoints"
@@ -187,18 +187,6 @@ def write_best(folder: Path, best: Mapping[str, Any]) -> None:
         StorageError: It cannot be written; it is as before.
     """
     write_whole(folder / BEST_FILE, json.dumps(dict(best), indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces the file `path`, which is there as before or complete, whatever happens.
-
-    Raises:
-        StorageError: It cannot be written; it is as before.
-    """
-    try:
-        model_files.write_whole(path, text.encode("utf-8"))
-    except OSError as err:
-        raise unwritable(path, err) from err
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:

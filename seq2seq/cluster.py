@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import errors
-from seq2seq.checkpoint import locked, write_whole
+from seq2seq.checkpoint import locked
 from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, unwritable
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, line_blocks, read_block
+from seq2seq.model_files import write_whole
 from seq2seq.runtime import quiet_stderr
 from seq2seq.streams import opened_output
 from seq2seq.translator import Translator

@@ -7,11 +7,11 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from seq2seq.errors import ModelError
+from seq2seq.errors import ModelError, unwritable
 
 METRICS_FILE = "metrics.jsonl"
 TOKENIZER_FOLDER = "tokenizer"
@@ -66,21 +66,22 @@ def read_record(path: Path) -> Any:
         raise ValueError("brackets nested too deep") from err
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file that is there either as before or complete, even after a power failure.
 
     Raises:
-        OSError: It cannot be written; it is as before.
+        StorageError: It cannot be written; it is as before.
     """
     temporary = path.with_name(f".tmp-{path.name}")
     try:
-        temporary.write_bytes(content)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as err:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise unwritable(path, err) from err
 
 
 def publish_folder(temporary: Path, final: Path) -> None:

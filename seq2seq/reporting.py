@@ -13,11 +13,10 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seq2seq.checkpoint import write_whole
 from seq2seq.console import say
 from seq2seq.errors import unwritable
 from seq2seq.lines import one_line
-from seq2seq.model_files import METRICS_FILE
+from seq2seq.model_files import METRICS_FILE, write_whole
 
 TENSORBOARD = "tensorboard"
 

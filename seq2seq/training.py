@@ -25,7 +25,6 @@ from seq2seq.checkpoint import (
     save_checkpoint,
     set_aside_after,
     write_best,
-    write_whole,
 )
 from seq2seq.config import (
     CONFIG_FILE,
@@ -39,7 +38,7 @@ from seq2seq.errors import DivergenceError, Interrupted, ModelError, StorageErro
 from seq2seq.experiment import ENCODED, Experiment, Numbered
 from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.language_model_experiment import LanguageModelExperiment
-from seq2seq.model_files import TOKENIZER_FOLDER
+from seq2seq.model_files import TOKENIZER_FOLDER, write_whole
 from seq2seq.new_model import load_any_tokenizer
 from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for

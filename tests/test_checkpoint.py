@@ -31,9 +31,9 @@ from seq2seq.checkpoint import (
     save_checkpoint,
     set_aside_after,
     write_best,
-    write_whole,
 )
 from seq2seq.errors import LockedError, ModelError, StorageError
+from seq2seq.model_files import write_whole
 
 FILES = ["MANIFEST.json", "optimizer.safetensors", "training.json", "weights.safetensors"]
 EVERY_FILE = pytest.mark.parametrize("name", FILES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.errors import ModelError
+from seq2seq.errors import ModelError, StorageError
 from seq2seq.model_files import LARGEST_RECORD, check_plain, read_record, write_whole
 
 
@@ -61,7 +61,7 @@ def test_content_and_name_are_synced_and_nothing_is_left_of_a_failure(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="file: cannot be written: No space left on device"):
         write_whole(tmp_path / "file", b"two")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"one"
