@@ -146,16 +146,8 @@ def train(
             notes = experiment.prepare(folder)
             write_whole(folder / CONFIG_FILE, dump_config(config))
         else:
-            start = load_start(init, config) if init else None
-            with new_start(folder, config, start) as staging:
-                if resume and folder != chief and (chief / CONFIG_FILE).exists():
-                    # New to a run that may have begun with another model's tokenizer.
-                    load_any_tokenizer(chief, config).save(staging / TOKENIZER_FOLDER)
-                    write_whole(staging / CONFIG_FILE, dump_config(config))
-                notes = experiment.prepare(staging)
-                write_whole(staging / CONFIG_FILE, dump_config(config))
-        if init:
-            notes.append(f"starting with weights and tokenizer of {init}")
+            joins = chief if resume and folder != chief else None
+            notes = _begin(experiment, folder, init=init, joins=joins)
         workers = start_workers(place, experiment.batches_per_update)
         with lost_workers_told():
             workers.check_same(_fingerprints(config, folder))
@@ -168,6 +160,25 @@ def train(
                 for line in (*notes, run.summary()):
                     reporter.note(line)
                 return run.finish(reporter)
+
+
+def _begin(
+    experiment: Experiment, folder: Path, *, init: Path | None, joins: Path | None
+) -> list[str]:
+    """Lays out what a training begins with; what to tell.
+
+    `joins` is the folder of a run under way that this worker is new to: it may have begun with
+    another model's tokenizer.
+    """
+    config = experiment.config
+    start = load_start(init, config) if init else None
+    with new_start(folder, config, start) as staging:
+        if joins and (joins / CONFIG_FILE).exists():
+            load_any_tokenizer(joins, config).save(staging / TOKENIZER_FOLDER)
+            write_whole(staging / CONFIG_FILE, dump_config(config))
+        notes = experiment.prepare(staging)
+        write_whole(staging / CONFIG_FILE, dump_config(config))
+    return [*notes, f"starting with weights and tokenizer of {init}"] if init else notes
 
 
 def _experiment(config: AnyConfig) -> Experiment:
