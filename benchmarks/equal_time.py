@@ -7,8 +7,9 @@ Takes a model folder of `seq2seq train` and trains layers of the same sizes in s
 for as many seconds on the same batches, with the configuration's dropout, label smoothing, gradient
 norm, and the rate that it has at the same share of the run. The clock stands still while a batch is
 waited for, in the first update, in which TensorFlow traces, and during validations: what is
-counted of ours is all of it. What these layers do not have is left out: tied embeddings, averages
-of weights, other segmentations.
+counted of ours is all of it. What these layers do not have is left out: tied embeddings, bridges,
+residuals, more heads, other kinds of dropout, averages of weights, other segmentations, and
+consistency.
 
 Both models translate by the same beam search. Prints validation BLEU of both at some points
 of the run, then BLEU of the test and whether they differ by more than chance.

@@ -24,7 +24,7 @@ from seq2seq.config import (
 from seq2seq.console import say
 from seq2seq.errors import DataError, Interrupted, Seq2SeqError, StorageError, UsageError
 from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
-from seq2seq.lines import check_line_counts, read_lines, read_text
+from seq2seq.lines import OnBadUtf8, check_line_counts, read_lines, read_text
 from seq2seq.output_formats import Unit, renderer
 from seq2seq.search_options import Options, Sampling, SearchOptions, search_options
 from seq2seq.signals import Terminated, terminable
@@ -96,7 +96,11 @@ def train(
         bool, typer.Option("--resume", help="Go on from the newest checkpoint.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the model in the folder first.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Train in place of the model in the folder; it goes when the new one can begin.",
+        ),
     ] = False,
     init: Annotated[
         Path | None,
@@ -180,17 +184,25 @@ def translate(
     coverage_penalty: Annotated[
         float, typer.Option(help="Higher leaves less of the source out; needs attention.")
     ] = 0.0,
-    min_length: Annotated[int, typer.Option(help="Fewest pieces of a translation.")] = 0,
+    min_length: Annotated[
+        int, typer.Option(help="Fewest pieces of a translation, its end counted.")
+    ] = 0,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Most pieces of a translation.", show_default="grows with the source"),
+        typer.Option(
+            help="Most pieces of a translation, its end counted.",
+            show_default="grows with the source",
+        ),
     ] = None,
     min_length_ratio: Annotated[
         float, typer.Option(help="Fewest pieces for each piece of the source.")
     ] = 0.0,
     max_length_ratio: Annotated[
         float | None,
-        typer.Option(help="Most pieces for each of the source.", show_default="the model's"),
+        typer.Option(
+            help="Most pieces for each of the source, beside the model's max_length_offset.",
+            show_default="the model's",
+        ),
     ] = None,
     no_repeat_ngram: Annotated[
         int, typer.Option(help="Never the same N pieces in a row twice; 0 allows it.")
@@ -249,6 +261,12 @@ def translate(
             show_default="pieces in jsonl, none in text",
         ),
     ] = None,
+    on_bad_utf8: Annotated[
+        OnBadUtf8,
+        typer.Option(
+            help="replace reads bytes that are not UTF-8 as U+FFFD, and counts the lines."
+        ),
+    ] = "error",
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="ray translates on a cluster (needs the extra `ray`)."),
@@ -302,6 +320,7 @@ def translate(
         constraints=constraints,
         settings=settings,
         render=renderer(output_format, n_best=n_best, alignment=alignment),
+        on_bad_utf8=on_bad_utf8,
     )
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
@@ -418,9 +437,9 @@ def evaluate(
 ) -> None:
     """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
 
-    Beside each is half its 95 % confidence interval. Of a language model print loss (nats),
-    perplexity and bits per character of a text. BLEU splits words as the model's validation does;
-    13a where no MODEL is given.
+    Beside each is half its 95 % confidence interval (of up to 5,000 sentences). Of a language model
+    print loss (nats), perplexity and bits per character of a text. BLEU splits words as the model's
+    validation does; 13a where no MODEL is given.
     """
     if hypothesis is None and (model is None or source is None):
         raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
@@ -459,7 +478,11 @@ def generate(
         str, typer.Option(help="What the text begins with.", show_default="the start of a line")
     ] = "",
     length: Annotated[
-        int | None, typer.Option(help="Characters to write, or words.", show_default="the model's")
+        int | None,
+        typer.Option(
+            help="Symbols to write: characters, pieces, or words with what is between them.",
+            show_default="the model's",
+        ),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Below 1 is more careful.", show_default="the model's")
@@ -562,7 +585,7 @@ def export(
     """Write a SavedModel, strings in, strings and scores out, as TensorFlow Serving takes it.
 
     It has the tokenizer and the search in it, both as given here. Before it gets its number, its
-    translations are compared with those of `translate`.
+    translations are compared with the model's own in float32.
     """
     from seq2seq.export import export as export_model  # heavier than what other commands need
 
@@ -578,7 +601,7 @@ def export(
         )
     say(
         f"{done.path}: {done.size / 1e6:,.1f} MB; signatures {', '.join(done.signatures)}; "
-        f"{done.verified:,} of {done.verified:,} texts as `translate` has them"
+        f"{done.verified:,} of {done.verified:,} texts as the model has them in float32"
     )
     say(f"operations of tensorflow-text in it: {', '.join(done.foreign_operations)}")
 

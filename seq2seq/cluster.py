@@ -25,7 +25,7 @@ from seq2seq import errors
 from seq2seq.checkpoint import locked
 from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, unwritable
 from seq2seq.file_translation import Job, Summary, counts_of
-from seq2seq.lines import LineBlock, line_blocks, read_block
+from seq2seq.lines import LineBlock, LineCounts, line_blocks, read_block
 from seq2seq.model_files import write_whole
 from seq2seq.runtime import quiet_stderr
 from seq2seq.streams import opened_output
@@ -250,7 +250,13 @@ class Worker:
         if self._translator is None:
             self._translator = job.load()
             self._model = " ".join(self._translator.fingerprints.values())
-        texts = read_block(Path(job.source), LineBlock(block.first, block.lines, block.offset))
+        read = LineCounts(job.source)
+        texts = read_block(
+            Path(job.source),
+            LineBlock(block.first, block.lines, block.offset),
+            on_bad_utf8=job.on_bad_utf8,
+            counts=read,
+        )
         translations = self._translator.translate_iter(
             texts, first_number=block.first + 1, **job.settings
         )
@@ -259,5 +265,6 @@ class Worker:
         for number, translation in enumerate(translations, start=block.first):
             counts += counts_of(translation)
             written.append(job.render(number, translation))
+        counts["bad_utf8"] = read.bad_utf8
         write_whole(Path(block.shard), "".join(written))
         return counts

@@ -199,8 +199,9 @@ class TextDataConfig(_Section):
 class TextTokenizerConfig(_Section):
     """The symbols that a text is made of: characters, words or SentencePiece's pieces.
 
-    `vocabulary_size` is the most of them that words or pieces may have, with all that stand for
-    something else (unknown words, bytes, the end of a line); characters have no limit.
+    `vocabulary_size` is the most of them that words may have, or just so many pieces, with all that
+    stand for something else (unknown words, bytes, the end of a line): 10,000 words or 8,000 pieces
+    if left out. Characters have no limit.
     """
 
     type: Literal["character", "word", "unigram", "bpe"] = "character"

@@ -71,7 +71,7 @@ def run_demo(folder: Path) -> DemoResult:
 
 
 def demo_config(folder: Path) -> Config:
-    """The demo's experiment: a model small enough for two minutes on two cores."""
+    """The demo's experiment: a model small enough for some minutes on two cores."""
     corpus = folder.absolute() / "corpus"
     return Config(
         data=DataConfig(

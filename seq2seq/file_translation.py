@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from seq2seq.console import Advance, say
 from seq2seq.errors import UsageError, unreadable
 from seq2seq.journal import ResumableOutput, resumable_output
-from seq2seq.lines import check_line_counts, count_lines, read_lines
+from seq2seq.lines import LineCounts, OnBadUtf8, check_line_counts, count_lines, read_lines
 from seq2seq.output_formats import Renderer
 from seq2seq.search_options import Options, search_options
 from seq2seq.streams import check_new, is_special, opened_output, standard_input
@@ -39,6 +39,7 @@ class Job(NamedTuple):
         constraints: File of what they contain, `|||` between words and phrases.
         settings: Of the search.
         render: A translation as it is written.
+        on_bad_utf8: What to do about such a line of the source.
     """
 
     models: list[Path]
@@ -48,6 +49,7 @@ class Job(NamedTuple):
     constraints: Path | None
     settings: Options
     render: Renderer
+    on_bad_utf8: OnBadUtf8 = "error"
 
     @property
     def can_resume(self) -> bool:
@@ -208,6 +210,11 @@ class Summary:
             f"truncated: {counts['source_truncated']:,} lines, {counts['truncated']:,} "
             f"translations; {advance.per_second:,.1f} sentences/s"
         )
+        if counts["bad_utf8"]:
+            say(
+                f"warning: {counts['bad_utf8']:,} lines were not UTF-8; what could not be read of "
+                "them was taken for U+FFFD"
+            )
         if counts["unknown"] > _UNKNOWN_SHARE * counts["pieces"]:
             say(
                 f"warning: the model does not know {counts['unknown'] / counts['pieces']:.0%} of "
@@ -228,7 +235,8 @@ def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> Non
         Seq2SeqError: As reading, translating and `resumable_output` do.
     """
     assert job.output is not None
-    texts = read_lines(Path(job.source))
+    read = LineCounts(job.source)
+    texts = read_lines(Path(job.source), on_bad_utf8=job.on_bad_utf8, counts=read)
     loaded = cache(job.load)  # when the output is known to be free, as it takes seconds
 
     def deciding() -> dict[str, Any]:
@@ -236,6 +244,7 @@ def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> Non
 
     with resumable_output(job.output, texts, settings=deciding, resume=resume) as output:
         summary = _translate_rest(job, loaded(), output)
+    summary.counts["bad_utf8"] = read.bad_utf8
     summary.report()
 
 
@@ -269,16 +278,20 @@ def translate_stream(job: Job) -> None:
     with opened_output(job.output) as stream:
         translator = job.load()
         ready = total = None
+        read = LineCounts("standard input" if job.source == "-" else job.source)
         if job.source == "-":
             stdin = standard_input()
-            texts, ready = stdin.lines(), stdin.line_ready
+            texts = stdin.lines(on_bad_utf8=job.on_bad_utf8, counts=read)
+            ready = stdin.line_ready
         else:
             path = Path(job.source)
-            texts, total = read_lines(path), None if is_special(path) else count_lines(path)
+            texts = read_lines(path, on_bad_utf8=job.on_bad_utf8, counts=read)
+            total = None if is_special(path) else count_lines(path)
         summary = Summary(total=total)
         translations = translator.translate_iter(texts, ready=ready, **job.given(), **job.settings)
         for number, translation in enumerate(summary.watch(translations)):
             stream.write(job.render(number, translation))
+    summary.counts["bad_utf8"] = read.bad_utf8
     summary.report()
 
 

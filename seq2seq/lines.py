@@ -69,6 +69,11 @@ class LineBlock(NamedTuple):
     offset: int
 
 
+OnBadUtf8 = Literal["error", "replace"]
+"""What to do about a line that is not UTF-8 or has a NUL: raise, or put U+FFFD for what cannot be
+read and a space for the NUL."""
+
+
 def one_line(text: str) -> str:
     """`text` with a space for each control character and Unicode line or paragraph separator.
 
@@ -85,7 +90,7 @@ def showable(text: str) -> str:
 def read_lines(
     file: str | Path | BinaryIO,
     *,
-    on_bad_utf8: Literal["error", "replace"] = "error",
+    on_bad_utf8: OnBadUtf8 = "error",
     counts: LineCounts | None = None,
 ) -> Iterator[str]:
     """The lines of a UTF-8 file or binary stream, each made `one_line`, as soon as it is there.
@@ -95,8 +100,7 @@ def read_lines(
 
     Args:
         file: A path, or a binary stream such as `sys.stdin.buffer`, which is left open.
-        on_bad_utf8: What to do about a line that is not UTF-8 or has a NUL: raise, or put U+FFFD
-            for what cannot be read and a space for the NUL.
+        on_bad_utf8: See `OnBadUtf8`.
         counts: Filled while reading.
 
     Raises:
@@ -208,18 +212,21 @@ def line_blocks(path: Path, lines: int) -> Iterator[LineBlock]:
         yield LineBlock(first, line + unfinished - first, offset)
 
 
-def read_block(path: Path, block: LineBlock) -> Iterator[str]:
-    """The lines of a block of a file, as `read_lines` gives them.
+def read_block(
+    path: Path, block: LineBlock, *, on_bad_utf8: OnBadUtf8 = "error", counts: LineCounts
+) -> Iterator[str]:
+    """The lines of a block of a file, as `read_lines` gives them; `counts` are those of the block.
 
     Raises:
         StorageError: The file cannot be read.
         DataError: A line is not UTF-8 or has a NUL; names file, line and byte.
     """
-    counts = LineCounts(str(path), lines=block.first)
+    counts.lines = block.first
     try:
         with path.open("rb") as stream:
             stream.seek(block.offset)
-            yield from islice(read_lines(stream, counts=counts), block.lines)
+            lines = read_lines(stream, on_bad_utf8=on_bad_utf8, counts=counts)
+            yield from islice(lines, block.lines)
     except OSError as err:
         raise unreadable(path, err) from err
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from seq2seq.errors import StorageError, UsageError, unwritable
-from seq2seq.lines import read_lines, showable
+from seq2seq.lines import LineCounts, OnBadUtf8, read_lines, showable
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
 
@@ -32,9 +32,12 @@ class LineInput:
         self._buffer = bytearray()
         self._ended = False
 
-    def lines(self) -> Iterator[str]:
+    def lines(
+        self, *, on_bad_utf8: OnBadUtf8 = "error", counts: LineCounts | None = None
+    ) -> Iterator[str]:
         """All lines, as `read_lines` gives them."""
-        return read_lines(cast(BinaryIO, self))  # no more of a stream is needed than `readline`
+        stream = cast(BinaryIO, self)  # no more of it is needed than `readline`
+        return read_lines(stream, on_bad_utf8=on_bad_utf8, counts=counts)
 
     def readline(self, limit: int = -1) -> bytes:
         """The next line with its LF, at most `limit` bytes of it; empty at the end."""

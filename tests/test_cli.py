@@ -63,7 +63,7 @@ def test_help_lists_the_commands(capsysbinary):
             "--min-length --max-length --min-length-ratio --max-length-ratio --no-repeat-ngram "
             "--repetition-penalty --ban --prefix --constraints --ensemble "
             "--batch-size --batch-tokens --sample "
-            "--temperature --top-k --top-p --seed --format --alignment "
+            "--temperature --top-k --top-p --seed --format --alignment --on-bad-utf8 "
             "--engine --address --workers",
         ),
         ("generate", "--prime --length --temperature --top-k --top-p --seed --samples"),

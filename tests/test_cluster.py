@@ -99,6 +99,23 @@ def test_the_summary_is_that_of_the_local_engine(
     assert "of them blank; truncated: " in local
 
 
+def test_bad_utf8_is_replaced_and_told_as_by_the_local_engine(
+    loaded, in_process, inputs, tmp_path, capsysbinary
+):
+    path = Path(inputs[0])
+    lines = path.read_bytes().split(b"\n")
+    lines[40] = b"two \xff birds"
+    path.write_bytes(b"\n".join(lines))
+    local, output = tmp_path / "local", tmp_path / "output"
+    options = ["translate", loaded, str(path), "--on-bad-utf8=replace", "--batch-size=1"]
+    assert main([*options, "-o", str(local)]) == 0
+    warnings = output_of(capsysbinary)[1].splitlines()[1:]
+    assert main([*options, "-o", str(output), "--engine=ray"]) == 0
+    assert (output / path.name).read_bytes() == local.read_bytes()
+    assert output_of(capsysbinary)[1].splitlines()[1:] == warnings
+    assert warnings[0].startswith("warning: 1 lines were not UTF-8")
+
+
 def test_what_a_user_caused_is_told_as_by_the_local_engine_and_nothing_is_written(
     loaded, in_process, inputs, tmp_path, capsysbinary
 ):

@@ -276,6 +276,38 @@ def test_lines_before_one_that_is_not_utf8_are_translated(
     assert captured.err.decode().startswith(f"error: {source}:2: ")
 
 
+@pytest.mark.parametrize("way", ["file", "stream"])
+def test_a_line_that_is_not_utf8_can_be_translated_as_far_as_it_can_be_read(
+    loaded, translator, stdin, tmp_path, capsysbinary, way
+):
+    source, output = tmp_path / "source.txt", tmp_path / "out"
+    source.write_bytes(b"a dog\nb\xe4r\na \0cat\n")
+    given = [str(source), "-o", str(output)]
+    if way == "stream":
+        stdin.write(source.read_bytes())
+        stdin.close()
+        given = ["-", "-o", str(output)]
+    assert main(["translate", loaded, *given, "--on-bad-utf8", "replace"]) == 0
+    expected = translator.translate(["a dog", "b\ufffdr", "a  cat"])
+    assert output.read_text().split("\n")[:-1] == [each.text for each in expected]
+    warning = "warning: 2 lines were not UTF-8; what could not be read of them was taken for U+FFFD"
+    assert warning in output_of(capsysbinary)[1].splitlines()
+
+
+def test_a_translation_that_bad_utf8_stopped_can_go_on_with_it_replaced(
+    loaded, long_source, tmp_path, capsysbinary
+):
+    lines = long_source.read_bytes().splitlines(keepends=True)
+    long_source.write_bytes(b"".join([*lines[:37], b"b\xe4r\n", *lines[38:]]))
+    whole, output = tmp_path / "whole.txt", tmp_path / "out.txt"
+    replacing = ["--on-bad-utf8", "replace"]
+    assert main(resumable(loaded, long_source, whole, *replacing)) == 0
+    assert main(resumable(loaded, long_source, output)) == 3
+    assert main(resumable(loaded, long_source, output, *replacing, "--resume")) == 0
+    assert output.read_bytes() == whole.read_bytes()
+    assert "warning: 1 lines were not UTF-8" in output_of(capsysbinary)[1]
+
+
 def test_an_output_file_is_written_whole(loaded, translator, source, tmp_path, capsysbinary):
     output = tmp_path / "out.txt"
     assert main(["translate", loaded, str(source), "-o", str(output)]) == 0

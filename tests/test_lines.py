@@ -345,7 +345,9 @@ def test_blocks_have_the_lines_of_the_file(tmp_path, content, size):
     path = tmp_path / "text"
     path.write_bytes(content)
     blocks = list(line_blocks(path, size))
-    assert [line for block in blocks for line in read_block(path, block)] == list(read_lines(path))
+    assert [
+        line for block in blocks for line in read_block(path, block, counts=LineCounts("text"))
+    ] == list(read_lines(path))
     assert all(block.lines == size for block in blocks[:-1])
     assert [block.first for block in blocks] == list(range(0, count_lines(path), size))
     assert sum(block.lines for block in blocks) == count_lines(path)
@@ -356,14 +358,17 @@ def test_a_fault_in_a_block_is_told_by_its_line_in_the_file(tmp_path):
     path.write_bytes(b"a\nb\nc\xff\nd\n")
     block = list(line_blocks(path, 2))[1]
     with pytest.raises(DataError, match=r"text:3: invalid UTF-8 at byte 2 \(0xff\)"):
-        list(read_block(path, block))
+        list(read_block(path, block, counts=LineCounts(str(path))))
+    counts = LineCounts(str(path))
+    assert list(read_block(path, block, on_bad_utf8="replace", counts=counts)) == ["c\ufffd", "d"]
+    assert counts.bad_utf8 == 1
 
 
 def test_blocks_of_a_file_that_is_not_there_are_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="nothing: cannot be read: No such file"):
         list(line_blocks(tmp_path / "nothing", 2))
     with pytest.raises(StorageError, match="nothing: cannot be read: No such file"):
-        list(read_block(tmp_path / "nothing", LineBlock(0, 1, 0)))
+        list(read_block(tmp_path / "nothing", LineBlock(0, 1, 0), counts=LineCounts("nothing")))
 
 
 def test_equal_line_counts_pass_even_if_zero():
