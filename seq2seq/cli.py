@@ -31,6 +31,7 @@ from seq2seq.signals import Terminated, terminable
 from seq2seq.streams import (
     check_has_folder,
     check_new,
+    occupy_standard_streams,
     standard_input,
     standard_output,
     write_new,
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `seq2seq` on the command line; that of this process if left out.
     """
     debug = False
+    occupy_standard_streams()
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         with typer.main.get_command(app).make_context("seq2seq", given) as context:

@@ -271,7 +271,7 @@ class GenerationConfig(_Section):
     """Defaults of `generate`: `length` symbols, sampled.
 
     Of each step's probabilities, sharpened by a `temperature` below 1, only the `top_k` highest
-    (0: all) and of these the fewest that reach a sum of `top_p` are drawn from.
+    (0: all) and of these the fewest that have a share of `top_p` in theirs are drawn from.
     """
 
     length: PositiveInt = 500

@@ -8,6 +8,7 @@ Shapes: N rows, V vocabulary, T longest hypothesis, C choices.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from seq2seq.constraints import NONE, met_by
@@ -139,6 +140,7 @@ def drawn_choices(
         allowed = tf.where(may_not, -math.inf, allowed)
     scores, ids = top_k(allowed, count) if count else (allowed, None)
     highest = tf.reduce_max(scores, axis=1, keepdims=True)
+    temperature = tf.maximum(temperature, np.finfo(np.float32).tiny)
     columns = draw_nucleus(tf.exp((scores - highest) / temperature), keys=keys, top_p=top_p)
     ids = columns if ids is None else tf.gather(ids, columns, batch_dims=1)
     ids = ids[:, None]

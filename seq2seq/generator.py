@@ -168,7 +168,8 @@ class LanguageModel:
             length: Symbols of each text; this and the next three as configured if left out.
             temperature: Below 1 keeps closer to what is likely.
             top_k: Draws among the k most likely symbols only: 1 takes the likeliest, 0 all.
-            top_p: Draws among the most likely symbols that together have this probability.
+            top_p: Draws among the most likely of those that together have this share of their
+                probability.
             seed: Equal seeds draw equal texts.
             samples: How many texts are drawn.
 

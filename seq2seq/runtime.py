@@ -1,6 +1,7 @@
 """TensorFlow, started quietly on the device and in the precision asked for."""
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -20,6 +21,9 @@ _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 SHARDS = 2
 """Parts of a batch in training, on a processor."""
+
+# CPU time that a container may take, and in which time: "200000 100000" is two cores.
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _MOST_BATCHES = 8  # side by side, as each takes memory
 
@@ -141,10 +145,14 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
 
 
 def cores() -> int:
-    """Logical cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Logical cores that this process may use: as many as it may run on, and its container has."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    found = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # no Linux, or no control groups of version 2
+        return found
+    return found if quota == "max" else min(found, max(1, math.ceil(int(quota) / int(period))))
 
 
 def shards_of_a_batch() -> int:
@@ -210,7 +218,10 @@ def _multiplies_bfloat16() -> bool:
 
 def _cpu_has_bfloat16() -> bool:
     caps = {os.environ.get(name, "").upper() for name in _ISA_CAPS}
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or caps & _ISAS_WITHOUT_BFLOAT16:
+    if (
+        os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false")
+        or caps & _ISAS_WITHOUT_BFLOAT16
+    ):
         return False
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():  # no Linux: no way to know, so no bfloat16
@@ -227,7 +238,8 @@ def quiet_stderr() -> Iterator[None]:
 
     TensorFlow's libraries write there past Python's logging, some of it at every log level.
     """
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as noise:
         os.dup2(noise.fileno(), 2)

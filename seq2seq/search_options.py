@@ -15,7 +15,7 @@ _WINDOW_BATCHES = 16
 # Hypotheses followed at a time where no batch size is asked for: products of fewer rows are slower
 # each, and more rows gain nothing.
 _ROWS = 320
-_MOST_PIECES = 10_000  # greatest `max_length`: room for them is set aside beforehand
+_MOST_PIECES = 10_000  # of any translation: room for them is set aside beforehand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Sampling:
     Attributes:
         temperature: Logits are divided by it; below 1 prefers likely pieces more.
         top_k: Draw among the k most likely pieces only; 0 draws among all.
-        top_p: Draw among the most likely pieces that together have this probability.
+        top_p: Draw among the most likely of those that together have this share of their
+            probability.
         seed: Equal seeds draw equal translations.
     """
 
@@ -135,12 +136,14 @@ class SearchOptions:
         fewest = max(self.fewest_pieces(source_pieces), given_pieces + 1)
         bounds = [] if self.max_length is None else [self.max_length]
         if self.max_length_ratio is not None:
-            bounds.append(int(self.max_length_ratio * source_pieces + self.max_length_offset))
+            by_ratio = self.max_length_ratio * source_pieces + self.max_length_offset
+            bounds.append(int(min(by_ratio, _MOST_PIECES)))
         return max(fewest, min(bounds))
 
     def fewest_pieces(self, source_pieces: int) -> int:
         """The least length of a translation, end of sentence included; `max_length` at most."""
-        fewest = max(self.min_length, math.ceil(self.min_length_ratio * source_pieces))
+        by_ratio = min(self.min_length_ratio * source_pieces, _MOST_PIECES)
+        fewest = max(self.min_length, math.ceil(by_ratio))
         return fewest if self.max_length is None else min(fewest, self.max_length)
 
     def check_can_constrain(self) -> None:

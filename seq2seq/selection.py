@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 _BLOCK = 32  # columns of a block in `top_k` and `_draw`; from 16 to 64 all are about as fast
@@ -65,7 +66,9 @@ def draw_nucleus(weights: tf.Tensor, *, keys: tf.Tensor, top_p: tf.Tensor | floa
     """
     if not tf.is_tensor(top_p) and top_p == 1.0:
         return _draw(weights, mix(keys))
-    share = tf.where(top_p < 1.0, top_p * tf.reduce_sum(weights, axis=1), math.inf)
+    least = np.finfo(np.float32).tiny  # of a share of 0 there would be no end
+    share = tf.maximum(top_p, least) * tf.reduce_sum(weights, axis=1)
+    share = tf.where(top_p < 1.0, share, math.inf)
     columns = tf.range(size_of(weights, 1))
 
     def draw(

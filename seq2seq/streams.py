@@ -14,6 +14,7 @@ from seq2seq.lines import LineCounts, OnBadUtf8, read_lines, showable
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
 
 _STDIN = 0
+_STDERR = 2
 _CHUNK = 1 << 16
 # How long the next line may take and still count as being there: a program that writes line after
 # line is not waiting for answers, and somebody who does will not notice.
@@ -94,6 +95,17 @@ class LineOutput:
             raise
         except OSError as err:
             raise unwritable(self._name, err) from err
+
+
+def occupy_standard_streams() -> None:
+    """Opens those of the three standard streams that are closed on nothing.
+
+    Else files that are opened later would get their numbers, and what is written to file
+    descriptor 2, as libraries do, would end up in them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
 
 
 def standard_input() -> LineInput:

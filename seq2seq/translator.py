@@ -204,8 +204,8 @@ class Translator:
         """Translates a stream of any length as it is read, in order; see `translate`.
 
         Some batches of texts are read ahead, so that sentences of like length can share a batch.
-        What `texts` raises, and any fault in a text, comes up after the translations of all texts
-        before it.
+        What `texts` raises, and a text that is none, comes up after the translations of all texts
+        before it; other faults before those of the texts that were read ahead with it.
 
         Args:
             texts: Any iterable, such as a file being read.

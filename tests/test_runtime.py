@@ -163,7 +163,43 @@ def test_the_cores_are_those_that_the_process_may_use() -> None:
     one = min(os.sched_getaffinity(0))
     limited = f"import os\nos.sched_setaffinity(0, {{{one}}})\n{script}"
     assert run_python(limited).stdout == "1\n"
-    assert run_python(script).stdout == f"{len(os.sched_getaffinity(0))}\n"
+    here = f"{script}\nfrom pathlib import Path\nruntime._CPU_QUOTA = Path('none')\nprint(cores())"
+    assert run_python(f"from seq2seq import runtime\n{here}").stdout.splitlines()[1] == str(
+        len(os.sched_getaffinity(0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000", 64), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("", 64)],
+)
+def test_the_cores_are_those_that_the_container_has(
+    quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(f"{quota}\n")
+    monkeypatch.setattr(runtime, "_CPU_QUOTA", path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert runtime.cores() == expected
+
+
+def test_where_standard_error_is_closed_nothing_else_gets_its_place(tmp_path: Path) -> None:
+    code = """
+import os, sys
+os.close(2)
+sys.stderr = None
+from seq2seq.streams import occupy_standard_streams
+occupy_standard_streams()
+with open(sys.argv[1], "wb") as file:
+    assert file.fileno() > 2
+    from seq2seq.runtime import quiet_stderr
+    with quiet_stderr():
+        os.write(2, b"noise")
+    os.write(2, b"noise")
+"""
+    path = tmp_path / "file"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert (done.returncode, path.read_bytes()) == (0, b"")
 
 
 def test_a_gpu_has_a_whole_batch_at_a_time_and_cores_have_shards_and_batches(
@@ -223,6 +259,7 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_it(
         ("ONEDNN_MAX_CPU_ISA", "avx512_core", "float32"),
         ("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI", "float32"),
         ("TF_ENABLE_ONEDNN_OPTS", "0", "float32"),
+        ("TF_ENABLE_ONEDNN_OPTS", "False", "float32"),
         ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "bfloat16"),
         ("ONEDNN_MAX_CPU_ISA", "DEFAULT", "bfloat16"),
         ("TF_ENABLE_ONEDNN_OPTS", "1", "bfloat16"),

@@ -41,6 +41,13 @@ def test_there_is_room_for_the_least_length_that_is_asked_for(given):
     assert [options.most_pieces(pieces) for pieces in (1, 3, 9)] == [5, 6, 18]
 
 
+@pytest.mark.parametrize("ratio", [1e9, 1e308])
+def test_no_length_is_beyond_what_there_is_room_for(ratio):
+    least = search_options(DecodingConfig(), min_length_ratio=ratio)
+    assert (least.fewest_pieces(9), least.most_pieces(9)) == (10_000, 10_000)
+    assert search_options(DecodingConfig(), max_length_ratio=ratio).most_pieces(9) == 10_000
+
+
 def test_no_least_length_is_above_the_greatest_one():
     options = search_options(DecodingConfig(), max_length=7, min_length_ratio=2.0)
     assert [options.fewest_pieces(pieces) for pieces in (3, 4)] == [6, 7]

@@ -42,3 +42,11 @@ def test_keys_are_those_of_splitmix64() -> None:
     assert (keys >> 41).astype(float) * 2.0**-23 == pytest.approx(
         selection._uniform(tf.constant(published, tf.uint64)).numpy(), rel=1e-7
     )
+
+
+@pytest.mark.parametrize("top_p", [1e-46, 1e-38, 0.3])
+def test_the_least_share_is_the_likeliest_column(top_p: float) -> None:
+    weights = tf.constant([[0.2, 0.6, 0.2]] * 20)
+    keys = tf.range(20, dtype=tf.uint64)
+    drawn = selection.draw_nucleus(weights, keys=keys, top_p=tf.constant(top_p, tf.float32))
+    assert drawn.numpy().tolist() == [1] * 20
