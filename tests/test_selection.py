@@ -47,6 +47,6 @@ def test_keys_are_those_of_splitmix64() -> None:
 @pytest.mark.parametrize("top_p", [1e-46, 1e-38, 0.3])
 def test_the_least_share_is_the_likeliest_column(top_p: float) -> None:
     weights = tf.constant([[0.2, 0.6, 0.2]] * 20)
-    keys = tf.range(20, dtype=tf.uint64)
+    keys = tf.cast(tf.range(20), tf.uint64)
     drawn = selection.draw_nucleus(weights, keys=keys, top_p=tf.constant(top_p, tf.float32))
     assert drawn.numpy().tolist() == [1] * 20
