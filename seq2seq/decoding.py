@@ -105,32 +105,45 @@ class Forced(NamedTuple):
     attention: Any
 
 
+class Layouts:
+    """The weights of some models' decoders, laid out once for all steps of all searches.
+
+    Attributes:
+        models: Whose.
+        decoders: Of each.
+    """
+
+    def __init__(self, models: Sequence[TranslationModel]) -> None:
+        self.models = models
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Takes up the models' weights as they are now: needed whenever they have changed."""
+        self.decoders = [model.decoder.layout() for model in self.models]
+
+
 class CompiledSearch:
     """`SearchInputs` to `Hypotheses`: a search traced once for all shapes.
 
-    The models' probabilities are averaged. Their decoders' weights are laid out beforehand, once
-    for all steps of all searches.
+    The models' probabilities are averaged.
 
     Attributes:
-        function: `SearchInputs` and `layouts` to `Hypotheses`.
-        layouts: Of each model's decoder.
+        function: `SearchInputs` and `Layouts.decoders` to `Hypotheses`.
     """
 
-    def __init__(
-        self, models: Sequence[TranslationModel], tokenizer: Tokenizer, kind: SearchKind
-    ) -> None:
+    def __init__(self, layouts: Layouts, tokenizer: Tokenizer, kind: SearchKind) -> None:
         """
         Raises:
             UsageError: A coverage penalty, and a model without attention.
         """
-        self._models = models
+        self._layouts = layouts
+        self._models = layouts.models
         self._tokenizer = tokenizer
         self._kind = kind
         # None of these is text. A tokenizer without padding has the end id for it.
         no_text = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id} - {tokenizer.eos_id}
         self._forbidden = tuple(sorted(no_text | {*kind.forbidden_ids}))
-        self.lay_out()
-        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.layouts)
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, layouts.decoders)
         # There is no Python control flow to rewrite: without autograph tracing is much faster.
         self.function = tf.function(
             forward_only()(self._search), input_signature=[_signature(), specs], autograph=False
@@ -139,12 +152,8 @@ class CompiledSearch:
 
     def __call__(self, inputs: SearchInputs) -> Hypotheses:
         """The hypotheses of a batch."""
-        found: Hypotheses = self.function(inputs, self.layouts)
+        found: Hypotheses = self.function(inputs, self._layouts.decoders)
         return found
-
-    def lay_out(self) -> None:
-        """Takes up the models' weights as they are now: needed whenever they have changed."""
-        self.layouts = [model.decoder.layout() for model in self._models]
 
     def _search(self, inputs: SearchInputs, layouts: Sequence[DecoderLayout]) -> Hypotheses:
         kind, tokenizer = self._kind, self._tokenizer
@@ -192,9 +201,6 @@ class CompiledForced:
         """Of source `[B, S]` and target `[B, T]` ids, and their lengths `[B]`, all int32."""
         found: Forced = self.function(source, source_lengths, target, target_lengths)
         return found
-
-    def lay_out(self) -> None:
-        """Nothing: the weights are read as they are."""
 
     def _forced(self, source: Any, source_lengths: Any, target: Any, target_lengths: Any) -> Forced:
         read = shift_right(target, self._bos_id)

@@ -81,8 +81,8 @@ class Hypothesis:
 
     Attributes:
         text: Plain text, always one line.
-        score: What hypotheses are ranked by: `log_prob`, and the penalties that were asked for. One
-            that was drawn is not ranked, and has its `log_prob`.
+        score: What hypotheses are ranked by: `log_prob`, and the penalties that were asked for; of
+            one that was drawn, without the repetition penalty.
         log_prob: Natural logarithm of its probability, end of sentence included.
         pieces: The target pieces, without the end of sentence.
         truncated: It was cut at the greatest length, before the model ended it.

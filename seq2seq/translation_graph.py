@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_text
 
-from seq2seq.decoding import CompiledSearch, SearchInputs, SearchKind
+from seq2seq.decoding import CompiledSearch, Layouts, SearchInputs, SearchKind
 from seq2seq.lines import LINE_BREAKING
 from seq2seq.search_options import SearchOptions
 from seq2seq.tokenizer import SPACE, Tokenizer
@@ -48,22 +48,21 @@ class TranslationGraph(tf.Module):
                 length penalty and lengths are heeded.
         """
         super().__init__()
-        (model,) = translator.models
         tokenizers = translator.tokenizers
         self._end_id = tokenizers.source.eos_id
         self._most_pieces = translator.most_source_pieces
         self._source = _TextTokenizer(tokenizers.source)
         self._target = self._source if tokenizers.joint else _TextTokenizer(tokenizers.target)
+        layouts = Layouts(translator.models)
         compiled = {
             name: CompiledSearch(
-                [model], tokenizers.target, SearchKind(False, options.beam_size, n_best=1)
+                layouts, tokenizers.target, SearchKind(False, options.beam_size, n_best=1)
             )
             for name, options in searches.items()
         }
-        # Laid out once and saved so: a call would else transpose all weights of the decoder again.
-        layouts = next(iter(compiled.values())).layouts
+        # Saved so: a call would else transpose all weights of the decoder again.
         self._layouts = tf.nest.map_structure(
-            lambda weight: tf.Variable(weight, trainable=False), layouts
+            lambda weight: tf.Variable(weight, trainable=False), layouts.decoders
         )
         self.functions = {
             name: self._signature(compiled[name], options) for name, options in searches.items()

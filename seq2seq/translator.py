@@ -46,13 +46,15 @@ from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details, Hypothesis, Translation
 
 if TYPE_CHECKING:
-    from seq2seq.decoding import CompiledForced, CompiledSearch
+    from seq2seq.decoding import CompiledForced, CompiledSearch, Layouts
     from seq2seq.models import TranslationModel
     from seq2seq.runtime import Device
     from seq2seq.search import Hypotheses
 
 __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Translator"]
 
+# Kinds of search that are kept: what is banned, for one, makes kinds without end.
+_MOST_COMPILED = 32
 # Most logits a scoring batch may have: 256 MB of float32.
 _SCORING_LOGITS = 1 << 26
 
@@ -86,6 +88,7 @@ class Translator:
         self.tokenizers = tokenizers
         self.models = [model, *ensemble]
         self._compiled: dict[Hashable, CompiledSearch | CompiledForced] = {}
+        self._layouts: Layouts | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -156,8 +159,8 @@ class Translator:
     def take_up_weights(self) -> None:
         """Takes up the weights of the models as they are now, after they have been changed."""
         with self._lock:
-            for compiled in self._compiled.values():
-                compiled.lay_out()
+            if self._layouts is not None:
+                self._layouts.lay_out()
 
     def translate(
         self,
@@ -499,7 +502,7 @@ class Translator:
     def _compiled_search(
         self, options: SearchOptions, sentences: Sequence[Sentence]
     ) -> Callable[..., Any]:
-        from seq2seq.decoding import CompiledSearch, SearchKind
+        from seq2seq.decoding import CompiledSearch, Layouts, SearchKind
 
         sampling = options.sampling
         kind = SearchKind(
@@ -516,9 +519,12 @@ class Translator:
             has_prefix=any(sentence.prefix for sentence in sentences),
             has_constraints=any(sentence.constraints for sentence in sentences),
         )
-        return self._compile(
-            kind, lambda: CompiledSearch(self.models, self.tokenizers.target, kind)
-        )
+
+        def compiled() -> CompiledSearch:
+            self._layouts = self._layouts or Layouts(self.models)
+            return CompiledSearch(self._layouts, self.tokenizers.target, kind)
+
+        return self._compile(kind, compiled)
 
     def _compiled_forced(self) -> Callable[..., Any]:
         from seq2seq.decoding import CompiledForced
@@ -529,6 +535,8 @@ class Translator:
     def _compile(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:  # else threads that meet here would all compile
             if key not in self._compiled:
+                if len(self._compiled) == _MOST_COMPILED:
+                    del self._compiled[next(iter(self._compiled))]  # the oldest
                 self._compiled[key] = make()
             return self._compiled[key]
 

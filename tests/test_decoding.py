@@ -8,7 +8,7 @@ import pytest
 from search_oracles import log_softmax
 
 from seq2seq.config import ModelConfig
-from seq2seq.decoding import CompiledForced, CompiledSearch, SearchInputs, SearchKind
+from seq2seq.decoding import CompiledForced, CompiledSearch, Layouts, SearchInputs, SearchKind
 from seq2seq.errors import UsageError
 from seq2seq.limits import FREE
 from seq2seq.models import TranslationModel, build_model
@@ -94,7 +94,7 @@ def test_what_is_found_has_the_models_probability_and_rank(
     constraints = np.array(
         [[[9, 8], [7, -1]], [[-1, -1], [-1, -1]], [[11, 11], [-1, -1]]], np.int32
     )
-    found = CompiledSearch([model], IDS, kind)(
+    found = CompiledSearch(Layouts([model]), IDS, kind)(
         inputs(prefixes=prefixes, min_lengths=least, constraints=constraints)
     )
     ids, lengths, log_probs, scores = (part.numpy() for part in found)
@@ -118,7 +118,7 @@ def test_what_is_found_has_the_models_probability_and_rank(
 
 
 def test_samples_are_those_of_their_numbers() -> None:
-    search = CompiledSearch([model_of(1)], IDS, KINDS["sample"])
+    search = CompiledSearch(Layouts([model_of(1)]), IDS, KINDS["sample"])
     order = [2, 0, 1]
     whole = search(inputs())
     moved = search(
@@ -133,11 +133,12 @@ def test_samples_are_those_of_their_numbers() -> None:
 
 def test_a_search_takes_up_weights_when_it_is_told_to() -> None:
     model = model_of(1)
-    search, changed = CompiledSearch([model], IDS, KINDS["greedy"]), inputs()
+    layouts = Layouts([model])
+    search, changed = CompiledSearch(layouts, IDS, KINDS["greedy"]), inputs()
     before = search(changed)
     model.load({name: each.numpy() for name, each in model_of(2).named_weights().items()})
-    search.lay_out()
-    expected = CompiledSearch([model_of(2)], IDS, KINDS["greedy"])(changed)
+    layouts.lay_out()
+    expected = CompiledSearch(Layouts([model_of(2)]), IDS, KINDS["greedy"])(changed)
     for old, new, wanted in zip(before, search(changed), expected, strict=True):
         np.testing.assert_allclose(new, wanted, rtol=1e-5)
         assert old.shape != new.shape or (old != new).numpy().any()
@@ -145,7 +146,10 @@ def test_a_search_takes_up_weights_when_it_is_told_to() -> None:
 
 def test_nothing_is_compiled_anew_for_the_shape_of_a_batch() -> None:
     model = model_of(1)
-    for compiled in (CompiledSearch([model], IDS, KINDS["beam"]), CompiledForced([model], 1)):
+    for compiled in (
+        CompiledSearch(Layouts([model]), IDS, KINDS["beam"]),
+        CompiledForced([model], 1),
+    ):
         graph = compiled.function.get_concrete_function().graph.as_graph_def()
         assert graph.library.function
         assert not any(each.attr["_XlaMustCompile"].b for each in graph.library.function)
@@ -154,7 +158,7 @@ def test_nothing_is_compiled_anew_for_the_shape_of_a_batch() -> None:
 def test_coverage_is_what_forced_attention_leaves_out() -> None:
     models = [model_of(1), model_of(2)]
     kind = SearchKind(sampled=False, beam_size=4, n_best=4, covers=True)
-    found = CompiledSearch(models, IDS, kind)(inputs(coverage_penalty=np.float32(0.3)))
+    found = CompiledSearch(Layouts(models), IDS, kind)(inputs(coverage_penalty=np.float32(0.3)))
     forced = [CompiledForced([model], IDS.bos_id) for model in models]
     for k in range(4):
         ids, lengths = found.ids[:, k], found.lengths[:, k]
@@ -172,7 +176,7 @@ def test_coverage_is_what_forced_attention_leaves_out() -> None:
 def test_coverage_needs_attention() -> None:
     kind = SearchKind(sampled=False, beam_size=4, n_best=4, covers=True)
     with pytest.raises(UsageError, match=r"coverage penalty: the model has no attention \(model"):
-        CompiledSearch([model_of(1, "none")], IDS, kind)
+        CompiledSearch(Layouts([model_of(1, "none")]), IDS, kind)
 
 
 @pytest.mark.parametrize("attention", ["luong", "none"])
