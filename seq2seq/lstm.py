@@ -315,22 +315,20 @@ def _sequence(
         weights = tf.cast(weights, dtype)
         weights_by_gate = tf.transpose(weights)  # [4H, I+H]
 
-        def forward(t, read, c, slots, gates, cells):  # type: ignore[no-untyped-def]
+        def forward(t, read, c, slots, products, cells):  # type: ignore[no-untyped-def]
             product = tf.matmul(weights_by_gate, read)  # [4H, B]
             next_inputs = inputs[position(tf.minimum(t + 1, time - 1))]
-            slots = slots.write(slot(t), read)
+            slots, products = slots.write(slot(t), read), products.write(t, product)
             cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            read, c, gate = _training_cell(
-                product, bias, read, c, position(t) < lengths, next_inputs
-            )
-            return t + 1, read, c, slots, gates.write(t, gate), cells
+            read, c = _training_cell(product, bias, read, c, position(t) < lengths, next_inputs)
+            return t + 1, read, c, slots, products, cells
 
         read = tf.concat([inputs[position(tf.constant(0))], h], 0)  # [x; h] [I+H, B]
         loop = (
             tf.constant(0), read, c,
             array(dtype, time + 1), array(dtype, time), array(tf.float32, time),
         )  # fmt: skip
-        _, read, c, slots, gates, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
+        _, read, c, slots, products, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
         slots = slots.write(slot(time), read).stack()  # [T+1, I+H, B]
         final_c = c
 
@@ -340,7 +338,7 @@ def _sequence(
                 c_before = cells.read(t)
                 d_product, d_h_held, d_c, d_bias = _cell_gradient(
                     d_hiddens[at], d_read, d_h_held, d_c, d_bias,
-                    gates.read(t), c_before, c, at < lengths,
+                    products.read(t), bias, c_before, c, at < lengths,
                 )  # fmt: skip
                 d_read = tf.matmul(weights, d_product)  # [I+H, B]
                 d_reads, d_products = d_reads.write(at, d_read), d_products.write(at, d_product)
@@ -376,24 +374,30 @@ def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
 
 @tf.function(jit_compile=True, autograph=False)
 def _training_cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
-    """`_cell`, what the next step reads, and the gates; columns not `real` keep their state."""
-    units = c.shape[0]
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2: one pass of tanh makes all four gates.
-    scale = tf.constant([0.5, 0.5, 1.0, 0.5])[:, None, None]
-    pre = tf.reshape(tf.cast(product, tf.float32) + bias[:, None], [4, units, -1])
-    gates = tf.tanh(pre * scale) * scale + (1.0 - scale)
-    i, f, candidate, o = tf.unstack(gates)
+    """`_cell`: what the next step reads, and C; columns not `real` keep their state."""
+    i, f, candidate, o = _gates(product, bias)
     new_c = f * c + i * candidate
     new_h = tf.cast(o * tf.tanh(new_c), read.dtype)
-    h = tf.where(real, new_h, read[-units:])
-    gates = tf.reshape(tf.cast(gates, read.dtype), [4 * units, -1])
-    return tf.concat([next_inputs, h], 0), tf.where(real, new_c, c), gates
+    h = tf.where(real, new_h, read[-c.shape[0] :])
+    return tf.concat([next_inputs, h], 0), tf.where(real, new_c, c)
+
+
+def _gates(product: tf.Tensor, bias: tf.Tensor) -> Sequence[tf.Tensor]:
+    """i, f, C~ and o `[H, B]`, float32."""
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2: one pass of tanh makes all four gates.
+    scale = tf.constant([0.5, 0.5, 1.0, 0.5])[:, None, None]
+    pre = tf.reshape(tf.cast(product, tf.float32) + bias[:, None], [4, product.shape[0] // 4, -1])
+    gates: list[tf.Tensor] = tf.unstack(tf.tanh(pre * scale) * scale + (1.0 - scale))
+    return gates
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, gates, c_before, c, real):  # type: ignore[no-untyped-def]
-    """The cell's gradient: of its product, of the h and C before it, and of the bias so far."""
-    i, f, candidate, o = tf.split(tf.cast(gates, tf.float32), 4, axis=0)
+def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, product, bias, c_before, c, real):  # type: ignore[no-untyped-def]
+    """The cell's gradient: of its product, of the h and C before it, and of the bias so far.
+
+    The gates are computed again: kept as bfloat16, one near 1 would be 1, and have no gradient.
+    """
+    i, f, candidate, o = _gates(product, bias)
     d_h = tf.cast(d_read[-c.shape[0] :], tf.float32)
     d_h = tf.cast(d_hidden, tf.float32) + d_h + d_h_held
     tanh_c = tf.tanh(c)
@@ -410,4 +414,4 @@ def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, gates, c_before, c, 
     d_product = tf.where(real, d_product, 0.0)
     d_bias += tf.reduce_sum(d_product, 1)
     d_h_held = tf.where(real, 0.0, d_h)
-    return tf.cast(d_product, gates.dtype), d_h_held, tf.where(real, d_new_c * f, d_c), d_bias
+    return tf.cast(d_product, product.dtype), d_h_held, tf.where(real, d_new_c * f, d_c), d_bias

@@ -373,6 +373,23 @@ def test_bfloat16_gradients_are_near_float32(reverse: bool) -> None:
         assert oracles.relative_error(gradient, expected[name]) < 2e-2, name
 
 
+def test_in_bfloat16_a_cell_that_forgets_little_forgets_in_its_gradient_too() -> None:
+    time, f = 100, 1 / (1 + np.exp(-6.3))  # 0.9982, whose nearest bfloat16 is 1
+    layer = LSTM(1, dtype="mixed_bfloat16")
+    layer.build((None, None, 1))
+    layer.kernel.assign([[0.0] * 4])
+    layer.recurrent_kernel.assign([[0.0] * 4])
+    layer.bias.assign([-30.0, 6.3, 0.0, 0.0])  # nothing enters: C is f ** time of what it was
+    c = tf.ones([1, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(c)
+        _, state = layer(tf.zeros([1, time, 1]), LSTMState(tf.zeros([1, 1], tf.bfloat16), c))
+    d_c, d_bias = tape.gradient(state.c, [c, layer.bias.value])
+    assert float(state.c[0, 0]) == pytest.approx(f**time, rel=1e-4)
+    assert float(d_c[0, 0]) == pytest.approx(f**time, rel=1e-4)
+    assert float(d_bias[1]) == pytest.approx(time * f**time * (1 - f), rel=1e-3)
+
+
 def test_a_layer_in_somebodys_model_builds_itself() -> None:
     outputs, state = LSTM(5)(tf.zeros([2, 3, 4]))
     assert outputs.shape == (2, 3, 5)

@@ -610,6 +610,16 @@ def test_threads_share_one_compiled_search(translator, monkeypatch):
     assert len(compiled) == 1
 
 
+def test_kinds_of_search_share_the_weights_and_do_not_pile_up(translator, monkeypatch):
+    monkeypatch.setattr("seq2seq.translator._MOST_COMPILED", 2)
+    fresh = Translator(translator.config, translator.tokenizers, translator.models[0])
+    for banned in ("a", "e", "o", "a"):
+        found = texts_of(fresh.translate(SENTENCES[:3], banned=[banned], max_length=4))
+        assert found == texts_of(translator.translate(SENTENCES[:3], banned=[banned], max_length=4))
+    assert len(fresh._compiled) == 2
+    assert {each._layouts for each in fresh._compiled.values()} == {fresh._layouts}
+
+
 def test_other_shapes_and_options_are_not_compiled_anew(translator):
     for texts in (["a"], SENTENCES):
         for length_penalty in (0.0, 0.3):
