@@ -299,13 +299,14 @@ class LanguageModel:
 
     def _begun(self, prime: str, samples: int) -> "Start":
         from seq2seq.search import Start
+        from seq2seq.search_loop import repeat_rows
 
         ids = self._after_newline(prime)
-        state = self._compiled.zero_state(samples)
+        state = self._compiled.zero_state(1)
         for first in range(0, len(ids) - 1, _WINDOW):
             part = ids[first : min(first + _WINDOW, len(ids) - 1)]
-            state = self._compiled.read(np.tile(part, (samples, 1)), state)
-        return Start(np.full(samples, ids[-1], np.int32), state)
+            state = self._compiled.read(part[None], state)
+        return Start(np.full(samples, ids[-1], np.int32), repeat_rows(state, samples))
 
     def _streamed(self, prime: str, length: int, sampling: Sampling) -> Iterator[str]:
         waiting: list[int] = []  # the bytes of a character that is not whole yet

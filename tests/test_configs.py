@@ -99,6 +99,7 @@ OF_PLAIN_MODELS = {
     "training.learning_rate",
     "training.max_epochs",
     "training.subword_sampling",
+    "validation.patience",
 }
 
 
