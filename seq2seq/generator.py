@@ -37,7 +37,6 @@ _ROW_SYMBOLS = 10_000
 _DRAWN_AT_A_TIME = 64
 _STREAMED_AT_A_TIME = 8
 _REPLACEMENT = "\ufffd"
-_LONGEST_CHARACTER = 4  # bytes, each of which may be a piece
 
 
 @dataclass(frozen=True)
@@ -309,14 +308,12 @@ class LanguageModel:
         return Start(np.full(samples, ids[-1], np.int32), repeat_rows(state, samples))
 
     def _streamed(self, prime: str, length: int, sampling: Sampling) -> Iterator[str]:
-        waiting: list[int] = []  # the bytes of a character that is not whole yet
+        waiting: list[int] = []  # bytes of which no whole character is known yet
         for ids in self._drawn(prime, length, sampling, 1, _STREAMED_AT_A_TIME):
             waiting += ids[0].tolist()
-            text = self.tokenizer.decode(waiting)
             whole = len(waiting)
-            while text.endswith(_REPLACEMENT) and len(waiting) - whole < _LONGEST_CHARACTER - 1:
-                whole -= 1
-                text = self.tokenizer.decode(waiting[:whole])
+            while (text := self.tokenizer.decode(waiting[:whole])).endswith(_REPLACEMENT):
+                whole -= 1  # not yet known what they are, or how many that are nothing
             yield text
             waiting = waiting[whole:]
         if waiting:

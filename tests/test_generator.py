@@ -16,6 +16,7 @@ from model_fixtures import model_folder  # noqa: F401
 from seq2seq import LanguageModel, generator, lstm
 from seq2seq.checkpoint import load_best_weights
 from seq2seq.errors import ModelError, UsageError
+from seq2seq.search_options import Sampling
 
 SENTENCE = "the small cat\nruns in ä park"
 
@@ -143,6 +144,31 @@ def test_a_stream_is_the_text_part_by_part(language_model, monkeypatch, at_a_tim
     expected = language_model.generate("a dog", length=30, seed=2, temperature=0.8, top_p=0.9)
     assert ["".join(parts)] == expected
     assert len(parts) >= 30 / at_a_time
+
+
+class Bytes:
+    """A tokenizer whose ids are bytes."""
+
+    def decode(self, ids):
+        return bytes(ids).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3, 4, 5])
+def test_bytes_that_are_no_text_are_streamed_as_they_are_written_whole(
+    language_model, monkeypatch, at_a_time
+):
+    random = np.random.default_rng(at_a_time)
+    given = ["a\N{SLIGHTLY SMILING FACE}".encode() + b"\xe2\x82\xf0\x9f\x99\x82\xc3\xa9\xf0\x9f"]
+    given += [
+        bytes(random.choice([0x61, 0xE2, 0x82, 0xF0, 0x9F, 0x99, 0xC3], 40)) for _ in range(99)
+    ]
+    monkeypatch.setattr(language_model, "tokenizer", Bytes())
+    for content in given:
+        ids = np.frombuffer(content, np.uint8)[None]
+        chunks = [ids[:, at : at + at_a_time] for at in range(0, len(content), at_a_time)]
+        monkeypatch.setattr(language_model, "_drawn", lambda *_, chunks=chunks: chunks)
+        parts = list(language_model._streamed("", len(content), Sampling()))
+        assert "".join(parts) == content.decode("utf-8", "replace")
 
 
 def test_defaults_are_the_configured_ones(language_model):
