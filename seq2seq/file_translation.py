@@ -77,7 +77,7 @@ class Job(NamedTuple):
             UsageError: The output is there already, or is an input; or `resume` is asked for
                 where there is nothing to go on with.
             DataError: There are not as many prefixes or constraints as texts.
-            StorageError: An input cannot be read, or there is no folder for the output.
+            StorageError: An input cannot be read.
         """
         if resume:
             self._check_can_resume()
