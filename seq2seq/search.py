@@ -104,7 +104,9 @@ def greedy_search(step: Step, start: Start, limits: Limits) -> Hypotheses:
 
     def pick(logits: tf.Tensor, at: Position) -> Choices:
         best = best_choices(logits, 1, at)
-        first = tf.argmax(best.scores, axis=1, output_type=tf.int32)[:, None]
+        # One that is NaN is the answer: no distribution, and not that all is forbidden.
+        scores = tf.where(tf.math.is_nan(best.scores), math.inf, best.scores)
+        first = tf.argmax(scores, axis=1, output_type=tf.int32)[:, None]
         return Choices(*(tf.gather(part, first, batch_dims=1) for part in best))
 
     return _follow(step, start, limits=limits, pick=pick)[0]

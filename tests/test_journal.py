@@ -155,7 +155,7 @@ def test_an_interrupt_between_the_last_two_steps_leaves_a_whole_output(path, mar
         if path.exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "_sync_folder", interrupt_if_renamed)
+    monkeypatch.setattr(journal, "sync", interrupt_if_renamed)
     with pytest.raises(KeyboardInterrupt) as raised:
         run(path)
     assert path.read_bytes() == WHOLE

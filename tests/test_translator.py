@@ -463,10 +463,12 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
     for options in ({"beam_size": 1}, {"beam_size": 3}, {"sampling": Sampling(seed=4)}):
         for translation in both.translate(SENTENCES, max_length=6, **options):
             alone = [
-                each._explain(
-                    each._encoded([Request(translation.source)], first_number=1),
-                    [translation.hypotheses[0].ids],
-                    1,
+                dict(
+                    each._explain(
+                        each._encoded([Request(translation.source)], first_number=1),
+                        [translation.hypotheses[0].ids],
+                        1,
+                    )
                 )[0]
                 for each in (translator, other)
             ]

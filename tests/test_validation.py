@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,16 +225,6 @@ def test_perplexity_is_exp_of_the_loss_and_always_a_number() -> None:
     assert validated_with(0.0).perplexity == 1.0
     assert validated_with(math.log(12.5)).perplexity == pytest.approx(12.5)
     assert 1e300 < validated_with(1e30).perplexity < math.inf
-
-
-def test_a_bleu_tokenizer_without_its_package_is_refused_before_any_training(
-    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "MeCab", None)  # as if not installed
-    monkeypatch.delitem(sys.modules, "sacrebleu.tokenizers.tokenizer_ja_mecab", raising=False)
-    config = config_for(tmp_path, bleu_tokenizer="ja-mecab")
-    with pytest.raises(UsageError, match=r"ja-mecab: its package is missing; pip install"):
-        Validator(config, experiment.tokenizers, experiment.model, PAIRS)
 
 
 def test_a_beam_larger_than_the_vocabulary_is_refused_before_any_training(
