@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
     @property
     def _streams(self) -> list[str]:
-        """The inputs that can be read but once."""
+        """The inputs that can be read but once, as a message begins with them."""
         standard = ["standard input"] if self.source == "-" else []
         return standard + [
             f"{path} is no regular file and" for path in self._inputs if is_special(path)

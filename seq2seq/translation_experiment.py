@@ -36,6 +36,7 @@ class TranslationExperiment:
             StorageError: It cannot be read.
         """
         self.config = config
+        # What cannot be used shows now, not when the first epoch is over.
         bleu(["."], ["."], config.validation.bleu_tokenizer)
         self.batches_per_update = config.training.accumulate_batches
         self._validation_counts = PairCounts()

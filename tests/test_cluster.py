@@ -58,6 +58,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def with_bad_utf8(file: str) -> Path:
+    """`file`, of which line 41 is not UTF-8 any more."""
+    path = Path(file)
+    lines = path.read_bytes().split(b"\n")
+    lines[40] = b"two \xff birds"
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -102,10 +111,7 @@ def test_the_summary_is_that_of_the_local_engine(
 def test_bad_utf8_is_replaced_and_told_as_by_the_local_engine(
     loaded, in_process, inputs, tmp_path, capsysbinary
 ):
-    path = Path(inputs[0])
-    lines = path.read_bytes().split(b"\n")
-    lines[40] = b"two \xff birds"
-    path.write_bytes(b"\n".join(lines))
+    path = with_bad_utf8(inputs[0])
     local, output = tmp_path / "local", tmp_path / "output"
     options = ["translate", loaded, str(path), "--on-bad-utf8=replace", "--batch-size=1"]
     assert main([*options, "-o", str(local)]) == 0
@@ -119,10 +125,7 @@ def test_bad_utf8_is_replaced_and_told_as_by_the_local_engine(
 def test_what_a_user_caused_is_told_as_by_the_local_engine_and_nothing_is_written(
     loaded, in_process, inputs, tmp_path, capsysbinary
 ):
-    path = Path(inputs[0])
-    lines = path.read_bytes().split(b"\n")
-    lines[40] = b"two \xff birds"
-    path.write_bytes(b"\n".join(lines))
+    path = with_bad_utf8(inputs[0])
     output = tmp_path / "output"
     options = [loaded, *inputs, "-o", str(output), "--engine=ray", "--batch-size=1"]
     assert main(["translate", *options]) == 3

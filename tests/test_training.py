@@ -79,6 +79,14 @@ def text(tmp_path: Path) -> Path:
     return write_corpus(tmp_path)
 
 
+@pytest.fixture
+def other_text(tmp_path: Path) -> Path:
+    """A text with other characters, for another tokenizer."""
+    path = tmp_path / "other"
+    path.write_text("dcba\nabcd\ndddd\n")
+    return path
+
+
 def raising(error: BaseException) -> Callable[[], None]:
     def event() -> None:
         raise error
@@ -945,7 +953,7 @@ def test_what_a_killed_start_left_is_not_used(script: Script, text: Path, tmp_pa
 
 
 def test_training_begins_with_the_best_weights_and_the_tokenizer_of_another_model(
-    script: Script, text: Path, tmp_path: Path
+    script: Script, text: Path, other_text: Path, tmp_path: Path
 ) -> None:
     script.bleus = [1.0, 9.0, 2.0]
     base, folder = tmp_path / "base", tmp_path / "model"
@@ -953,11 +961,9 @@ def test_training_begins_with_the_best_weights_and_the_tokenizer_of_another_mode
     assert read_best(base)["step"] == 4
     best = load_best_weights(base)["weight"]
     script.updates.clear()
-    other = tmp_path / "other"
-    other.write_text("dcba\nabcd\ndddd\n")  # has other characters, for another tokenizer
     script.events[1] = raising(Killed())
     with pytest.raises(Killed):
-        train(config_for(other, training__learning_rate=0.25), folder, init=base)
+        train(config_for(other_text, training__learning_rate=0.25), folder, init=base)
     # As the script has it: steps and momentum anew.
     (update,) = script.updates
     assert (update.number, update.learning_rate) == (0, 0.25)
@@ -1118,12 +1124,10 @@ def test_averaged_weights_are_not_gone_on_with_but_begun_with(
 
 
 def test_a_worker_has_the_other_models_tokenizer_too(
-    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: Script, text: Path, other_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config_for(text), tmp_path / "base")
-    other = tmp_path / "other"
-    other.write_text("dcba\nabcd\ndddd\n")
-    config = config_for(other, training__accumulate_batches=2)
+    config = config_for(other_text, training__accumulate_batches=2)
     workers = Told(1, {})
     monkeypatch.setattr(training, "start_workers", lambda *_: workers)
     place = Place(("a:1", "b:2"), 1)
@@ -1205,12 +1209,10 @@ def test_workers_go_on_with_the_trained_weights_and_not_with_their_averages(
 
 
 def test_a_worker_that_is_new_to_a_run_takes_its_tokenizer(
-    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: Script, text: Path, other_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config_for(text), tmp_path / "base")
-    other = tmp_path / "other"
-    other.write_text("dcba\nabcd\ndddd\n")
-    config = config_for(other, training__accumulate_batches=2)
+    config = config_for(other_text, training__accumulate_batches=2)
     train(config, tmp_path / "model", init=tmp_path / "base")
     monkeypatch.setattr(training, "start_workers", lambda *_: Told(1, {}))
     train(config, tmp_path / "model", resume=True, place=Place(("a:1", "b:2"), 1))
