@@ -10,6 +10,7 @@ def test_greatest_length_grows_with_the_source():
     options = search_options(decoding)
     assert [options.most_pieces(pieces) for pieces in (1, 2, 3)] == [3, 5, 6]
     assert search_options(decoding, max_length=4).most_pieces(100) == 4
+    assert search_options(decoding, max_length=50).most_pieces(3) == 50
     nothing = DecodingConfig(max_length_ratio=0.0, max_length_offset=0)
     assert search_options(nothing).most_pieces(7) == 1
 
