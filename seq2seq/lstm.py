@@ -1,15 +1,17 @@
 """The LSTM layer: Keras's weights and equations, its own computation of whole sequences.
 
-With [x; h] the input and the last hidden state (Hochreiter & Schmidhuber 1997; forget gate: Gers
+With x the input and h the last hidden state (Hochreiter & Schmidhuber 1997; forget gate: Gers
 et al. 2000):
 
-    i, f, o = sigmoid(W [x; h] + b)      C~ = tanh(W_C [x; h] + b_C)
-    C_t = f * C + i * C~                 h_t = o * tanh(C_t)
+    i, f, o = sigmoid(W x + U h + b)      C~ = tanh(W_C x + U_C h + b_C)
+    C_t = f * C + i * C~                  h_t = o * tanh(C_t)
 
-A sequence is computed feature-major: the state is `[H, B]`, so that a step is one product
-`W [4H, I+H] @ [x; h] [I+H, B]`. The right operand of a product is repacked at every call, and
-here that is the small state and not the large weights; the four gates are contiguous rows.
-Products run in the layer's compute dtype (float32 or bfloat16), everything else in float32.
+A sequence is computed feature-major: the state is `[H, B]`. What does not depend on the state is
+multiplied first, for all positions: `W [4H, I] @ x [T, I, B]`; a step is then one product
+`U [4H, H] @ h [H, B]`, half the weights, which stay closer to the processor. The right operand of a
+product is repacked at every call, and here that is the small state and not the large weights; the
+four gates are contiguous rows. Products run in the layer's compute dtype (float32 or bfloat16),
+everything else in float32.
 
 Shapes: B sequences, T time steps, I input features, H units, N rows.
 """
@@ -164,7 +166,8 @@ class LSTM(ExplicitLayer):
         compute = _forward_sequence if _forward_only.get() else _sequence
         hidden, h, c = compute(
             tf.cast(inputs, self.compute_dtype),
-            tf.concat([self.kernel, recurrent_kernel], 0),
+            tf.convert_to_tensor(self.kernel),
+            recurrent_kernel,
             tf.convert_to_tensor(self.bias),
             tf.cast(tf.transpose(state.h), self.compute_dtype),
             tf.transpose(state.c),
@@ -216,7 +219,7 @@ class LSTM(ExplicitLayer):
             inputs_and_h = tf.concat([inputs, tf.cast(state.h, inputs.dtype)], 1)
             inputs_and_h = tf.cast(inputs_and_h, self.compute_dtype)
             product = tf.matmul(weights, inputs_and_h, transpose_b=True)  # [4H, N]
-            h, c = _cell(product, bias, tf.transpose(state.c))
+            h, c = _cell(tf.cast(product, tf.float32) + bias, tf.transpose(state.c), product.dtype)
             return LSTMState(tf.transpose(h), tf.transpose(c))
 
         return step
@@ -246,16 +249,17 @@ def _keras_lstm(input_size: int, units: int, dtype: str, cudnn: bool) -> keras.l
     return layer
 
 
-def _cell(product: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """h (in the product's dtype) and C at one position, `[H, N]`; of a product without its bias."""
-    i, f, candidate, o = tf.split(tf.cast(product, tf.float32) + bias, 4)
+def _cell(pre: tf.Tensor, c: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+    """h (in `dtype`) and C `[H, N]` at one position, of W x + U h + b `[4H, N]` and the last C."""
+    i, f, candidate, o = tf.split(pre, 4)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(candidate)
-    return tf.cast(tf.sigmoid(o) * tf.tanh(c), product.dtype), c
+    return tf.cast(tf.sigmoid(o) * tf.tanh(c), dtype), c
 
 
 def _forward_sequence(
     inputs: tf.Tensor,
-    weights: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
     bias: tf.Tensor,
     h: tf.Tensor,
     c: tf.Tensor,
@@ -264,12 +268,13 @@ def _forward_sequence(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`_sequence`, all arguments the same, without what its gradient needs."""
     time = tf.shape(inputs)[0]
-    weights_by_gate = tf.transpose(tf.cast(weights, inputs.dtype))  # [4H, I+H]
+    products_of_inputs = tf.matmul(_by_gate(kernel, inputs.dtype), inputs)
+    recurrent_by_gate = _by_gate(recurrent_kernel, inputs.dtype)
 
     def forward(t, h, c, hidden):  # type: ignore[no-untyped-def]
         position = time - 1 - t if reverse else t
-        product = tf.matmul(weights_by_gate, tf.concat([inputs[position], h], 0))
-        new_h, new_c = _cell(product, bias[:, None], c)
+        pre = _pre_activation(products_of_inputs[position], tf.matmul(recurrent_by_gate, h), bias)
+        new_h, new_c = _cell(pre, c, h.dtype)
         real = position < lengths
         h, c = tf.where(real, new_h, h), tf.where(real, new_c, c)
         return t + 1, h, c, hidden.write(position, h)
@@ -281,7 +286,8 @@ def _forward_sequence(
 
 def _sequence(
     inputs: tf.Tensor,  # [T, I, B] compute dtype
-    weights: tf.Tensor,  # [I+H, 4H] float32
+    kernel: tf.Tensor,  # [I, 4H] float32
+    recurrent_kernel: tf.Tensor,  # [H, 4H] float32
     bias: tf.Tensor,  # [4H] float32
     h: tf.Tensor,  # [H, B] compute dtype
     c: tf.Tensor,  # [H, B] float32
@@ -290,13 +296,12 @@ def _sequence(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats.
 
-    What step t reads, [x_t; h before it], and the h after the last step lie in T + 1 slots in the
-    order of positions, so that the h of all positions, and all that was read, are slices of one
-    tensor: `slots[1:]` and `slots[:-1]`, or the other way round in reverse.
+    The h before and after every step lie in T + 1 slots in the order of positions, so that the h of
+    all positions, and all that was read, are slices of one tensor: `slots[1:]` and `slots[:-1]`, or
+    the other way round in reverse.
     """
     dtype = inputs.dtype
     time = tf.shape(inputs)[0]
-    input_size = inputs.shape[1]
     read_slots, h_slots = slice(None, -1), slice(1, None)
     if reverse:
         read_slots, h_slots = h_slots, read_slots
@@ -311,59 +316,68 @@ def _sequence(
         return tf.TensorArray(element_dtype, size, clear_after_read=False)
 
     @tf.custom_gradient
-    def run(inputs, weights, bias, h, c):  # type: ignore[no-untyped-def]
-        weights = tf.cast(weights, dtype)
-        weights_by_gate = tf.transpose(weights)  # [4H, I+H]
+    def run(inputs, kernel, recurrent_kernel, bias, h, c):  # type: ignore[no-untyped-def]
+        kernel, recurrent_kernel = tf.cast(kernel, dtype), tf.cast(recurrent_kernel, dtype)
+        products_of_inputs = tf.matmul(_by_gate(kernel, dtype), inputs)  # [T, 4H, B]
+        recurrent_by_gate = _by_gate(recurrent_kernel, dtype)
 
-        def forward(t, read, c, slots, products, cells):  # type: ignore[no-untyped-def]
-            product = tf.matmul(weights_by_gate, read)  # [4H, B]
-            next_inputs = inputs[position(tf.minimum(t + 1, time - 1))]
-            slots, products = slots.write(slot(t), read), products.write(t, product)
+        def forward(t, h, c, slots, products, cells):  # type: ignore[no-untyped-def]
+            at = position(t)
+            product = tf.matmul(recurrent_by_gate, h)  # [4H, B]
+            slots, products = slots.write(slot(t), h), products.write(t, product)
             cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            read, c = _training_cell(product, bias, read, c, position(t) < lengths, next_inputs)
-            return t + 1, read, c, slots, products, cells
+            h, c = _training_cell(products_of_inputs[at], product, bias, h, c, at < lengths)
+            return t + 1, h, c, slots, products, cells
 
-        read = tf.concat([inputs[position(tf.constant(0))], h], 0)  # [x; h] [I+H, B]
         loop = (
-            tf.constant(0), read, c,
+            tf.constant(0), h, c,
             array(dtype, time + 1), array(dtype, time), array(tf.float32, time),
         )  # fmt: skip
-        _, read, c, slots, products, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
-        slots = slots.write(slot(time), read).stack()  # [T+1, I+H, B]
+        _, h, c, slots, products, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
+        slots = slots.write(slot(time), h).stack()  # [T+1, H, B]
         final_c = c
 
         def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
-            def backward(t, d_read, d_h_held, d_c, d_bias, c, d_reads, d_products):  # type: ignore[no-untyped-def]
+            def backward(t, d_h, d_h_held, d_c, d_bias, c, d_products):  # type: ignore[no-untyped-def]
                 at = position(t)
                 c_before = cells.read(t)
                 d_product, d_h_held, d_c, d_bias = _cell_gradient(
-                    d_hiddens[at], d_read, d_h_held, d_c, d_bias,
-                    products.read(t), bias, c_before, c, at < lengths,
+                    d_hiddens[at], d_h, d_h_held, d_c, d_bias,
+                    products_of_inputs[at], products.read(t), bias, c_before, c, at < lengths,
                 )  # fmt: skip
-                d_read = tf.matmul(weights, d_product)  # [I+H, B]
-                d_reads, d_products = d_reads.write(at, d_read), d_products.write(at, d_product)
-                return t - 1, d_read, d_h_held, d_c, d_bias, c_before, d_reads, d_products
+                d_h = tf.matmul(recurrent_kernel, d_product)  # [H, B]
+                return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_products.write(at, d_product)
 
-            d_read = tf.pad(tf.cast(d_h, dtype), [[input_size, 0], [0, 0]])
             loop = (
-                time - 1, d_read, tf.zeros_like(final_c), d_c, tf.zeros_like(bias), final_c,
-                array(dtype, time), array(dtype, time),
+                time - 1, d_h, tf.zeros_like(final_c), d_c, tf.zeros_like(bias), final_c,
+                array(dtype, time),
             )  # fmt: skip
-            _, d_read, d_h_held, d_c, d_bias, _, d_reads, d_products = tf.while_loop(
+            _, d_h, d_h_held, d_c, d_bias, _, d_products = tf.while_loop(
                 lambda t, *_: t >= 0, backward, loop
             )
-            d_weights = tf.matmul(
-                _features_by_time(slots[read_slots]),
-                _features_by_time(d_products.stack()),
-                transpose_b=True,
-            )  # one product over all T * B positions: [I+H, 4H]
-            d_h = tf.cast(tf.cast(d_read[input_size:], tf.float32) + d_h_held, dtype)
-            d_inputs = d_reads.stack()[:, :input_size]
-            return d_inputs, tf.cast(d_weights, tf.float32), d_bias, d_h, d_c
+            d_products = d_products.stack()  # [T, 4H, B]
+            d_by_time = _features_by_time(d_products)
+            # One product over all T * B positions each: [I, 4H] and [H, 4H].
+            d_kernel, d_recurrent_kernel = (
+                tf.cast(tf.matmul(_features_by_time(read), d_by_time, transpose_b=True), tf.float32)
+                for read in (inputs, slots[read_slots])
+            )
+            d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
+            return tf.matmul(kernel, d_products), d_kernel, d_recurrent_kernel, d_bias, d_h, d_c
 
-        return (slots[h_slots, input_size:], read[input_size:], c), gradient
+        return (slots[h_slots], h, c), gradient
 
-    return run(inputs, weights, bias, h, c)
+    return run(inputs, kernel, recurrent_kernel, bias, h, c)
+
+
+def _by_gate(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`[X, 4H]` as the left operand of products, `[4H, X]`."""
+    return tf.transpose(tf.cast(kernel, dtype))
+
+
+def _pre_activation(product_of_input: tf.Tensor, product: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """W x + U h + b `[4H, B]`, float32, of W x and U h."""
+    return tf.cast(product_of_input, tf.float32) + tf.cast(product, tf.float32) + bias[:, None]
 
 
 def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
@@ -373,33 +387,34 @@ def _features_by_time(sequence: tf.Tensor) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _training_cell(product, bias, read, c, real, next_inputs):  # type: ignore[no-untyped-def]
-    """`_cell`: what the next step reads, and C; columns not `real` keep their state."""
-    i, f, candidate, o = _gates(product, bias)
+def _training_cell(product_of_input, product, bias, h, c, real):  # type: ignore[no-untyped-def]
+    """`_cell`: h and C; columns not `real` keep their state."""
+    i, f, candidate, o = _gates(product_of_input, product, bias)
     new_c = f * c + i * candidate
-    new_h = tf.cast(o * tf.tanh(new_c), read.dtype)
-    h = tf.where(real, new_h, read[-c.shape[0] :])
-    return tf.concat([next_inputs, h], 0), tf.where(real, new_c, c)
+    new_h = tf.cast(o * tf.tanh(new_c), h.dtype)
+    return tf.where(real, new_h, h), tf.where(real, new_c, c)
 
 
-def _gates(product: tf.Tensor, bias: tf.Tensor) -> Sequence[tf.Tensor]:
+def _gates(product_of_input: tf.Tensor, product: tf.Tensor, bias: tf.Tensor) -> Sequence[tf.Tensor]:
     """i, f, C~ and o `[H, B]`, float32."""
     # sigmoid(x) = (1 + tanh(x / 2)) / 2: one pass of tanh makes all four gates.
     scale = tf.constant([0.5, 0.5, 1.0, 0.5])[:, None, None]
-    pre = tf.reshape(tf.cast(product, tf.float32) + bias[:, None], [4, product.shape[0] // 4, -1])
+    pre = _pre_activation(product_of_input, product, bias)
+    pre = tf.reshape(pre, [4, product.shape[0] // 4, -1])
     gates: list[tf.Tensor] = tf.unstack(tf.tanh(pre * scale) * scale + (1.0 - scale))
     return gates
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _cell_gradient(d_hidden, d_read, d_h_held, d_c, d_bias, product, bias, c_before, c, real):  # type: ignore[no-untyped-def]
-    """The cell's gradient: of its product, of the h and C before it, and of the bias so far.
+def _cell_gradient(  # type: ignore[no-untyped-def]
+    d_hidden, d_h, d_h_held, d_c, d_bias, product_of_input, product, bias, c_before, c, real
+):
+    """The cell's gradient: of its products, of the h and C before it, and of the bias so far.
 
     The gates are computed again: kept as bfloat16, one near 1 would be 1, and have no gradient.
     """
-    i, f, candidate, o = _gates(product, bias)
-    d_h = tf.cast(d_read[-c.shape[0] :], tf.float32)
-    d_h = tf.cast(d_hidden, tf.float32) + d_h + d_h_held
+    i, f, candidate, o = _gates(product_of_input, product, bias)
+    d_h = tf.cast(d_hidden, tf.float32) + tf.cast(d_h, tf.float32) + d_h_held
     tanh_c = tf.tanh(c)
     d_new_c = d_c + d_h * o * (1.0 - tanh_c * tanh_c)
     d_product = tf.concat(
