@@ -5,7 +5,8 @@
 
 Takes a model folder of `seq2seq train` and trains layers of the same sizes in stock Keras, float32,
 for as many seconds on the same batches, with the configuration's dropout, label smoothing, gradient
-norm, and the rate that it has at the same share of the run. The clock stands still while a batch is
+norm, and the rate that it has at the same share of the run (`--rate` says another highest one, as
+what is best for one model need not be for the other). The clock stands still while a batch is
 waited for, in the first update, in which TensorFlow traces, and during validations: what is
 counted of ours is all of it. What these layers do not have is left out: tied embeddings, bridges,
 residuals, more heads, other kinds of dropout, averages of weights, other segmentations, and
@@ -58,6 +59,9 @@ def main(
     test: Annotated[Path, typer.Option(help="Sources to translate.")],
     reference: Annotated[Path, typer.Option(help="Their translations.")],
     points: Annotated[int, typer.Option(help="Validations of the stock model.", min=1)] = 5,
+    rate: Annotated[
+        float | None, typer.Option(help="Highest of the stock model; as configured if left out.")
+    ] = None,
 ) -> None:
     """The curves of both, then their scores."""
     sources, references = [*read_lines(test)], [*read_lines(reference)]
@@ -71,7 +75,7 @@ def main(
     ]
     console.print(machine.describe())
     console.print(f"ours: {records[-1]['step']:,} updates in {records[-1]['seconds']:,.0f} s")
-    stock = _Stock(ours, total_steps=records[-1]["step"])
+    stock = _Stock(ours, total_steps=records[-1]["step"], rate=rate)
     options = ours.config.validation
     validation = list(validation_pairs(ours.config.data, PairCounts()))
     table = Table("seconds", "updates, ours", "BLEU", "updates, stock Keras", "BLEU")
@@ -95,16 +99,19 @@ def main(
 class _Stock:
     """The stock model of a translator's configuration, being trained."""
 
-    def __init__(self, like: Translator, *, total_steps: int) -> None:
+    def __init__(self, like: Translator, *, total_steps: int, rate: float | None) -> None:
         import keras
         import stock_keras
 
-        self._config, self._total_steps = like.config, total_steps
+        training = like.config.training
+        highest = training.learning_rate if rate is None else rate
+        self._training = training.model_copy(update={"learning_rate": highest})
+        self._total_steps = total_steps
         keras.utils.set_random_seed(like.config.seed)
         target = like.tokenizers.target
         self._trainer = stock_keras.Trainer(
             like.config.model,
-            like.config.training,
+            training,
             source_vocabulary=like.tokenizers.source.vocabulary_size,
             target_vocabulary=target.vocabulary_size,
             bos_id=target.bos_id,
@@ -120,7 +127,7 @@ class _Stock:
         while self._seconds < until:
             batch, started = next(batches), time.perf_counter()
             step = 1 + int(self._seconds / of * self._total_steps)
-            rate = learning_rate(self._config.training, step, total_steps=self._total_steps)
+            rate = learning_rate(self._training, step, total_steps=self._total_steps)
             self.loss = self._trainer.update(batch, rate)
             self.updates += 1
             if self.updates > 1:

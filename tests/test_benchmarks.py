@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (fixtures are imported)
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from model_fixtures import SENTENCES, model_folder  # noqa: F401
 from rich.console import Console
 from test_workers import write_experiment
 
+from seq2seq import Translator
 from seq2seq.checkpoint import load_best_weights
 from seq2seq.config import load_config
 
@@ -246,7 +248,7 @@ def test_equal_time_trains_a_stock_model_for_as_long_and_compares_both(tmp_path:
     trained = run("-m", "seq2seq", "train", str(config), "--output", str(tmp_path / "model"))
     assert trained.returncode == 0, trained.stderr
     text = str(tmp_path / "words")
-    options = ["--test", text, "--reference", text, "--points=2"]
+    options = ["--test", text, "--reference", text, "--points=2", "--rate=1e-30"]
     done = run(str(FOLDER / "equal_time.py"), str(tmp_path / "model"), *options)
     assert done.returncode == 0, done.stderr
     seconds = json.loads((tmp_path / "model/metrics.jsonl").read_text().split("\n")[-2])["seconds"]
@@ -258,8 +260,12 @@ def test_equal_time_trains_a_stock_model_for_as_long_and_compares_both(tmp_path:
         rf"p = {NUMBER} ",
     ):
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
-    half, whole = map(int, re.findall(r"stock Keras: (\d+) updates", done.stdout.replace(",", "")))
+    stock = re.findall(r"stock Keras: (\d+) updates loss ([\d.]+)", done.stdout.replace(",", ""))
+    (half, loss), (whole, _) = ((int(updates), float(loss)) for updates, loss in stock)
     assert 0 < half < whole
+    # At this rate its weights stay as they were: all pieces are about equally likely.
+    pieces = Translator.load(tmp_path / "model").tokenizers.target.vocabulary_size
+    assert loss == pytest.approx(math.log(pieces), abs=0.05)
 
 
 def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:
