@@ -5,10 +5,12 @@ Nothing in the package asks another machine unasked; where a test does, it fails
 
 import math
 import os
+import random
 import sys
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost", "")
@@ -38,8 +40,31 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+_LONGEST_FILES = (
+    "test_benchmarks",
+    "test_language_model_experiment",
+    "test_faults",
+    "test_training",
+    "test_translator",
+    "test_updates",
+    "test_workers",
+    "test_resume",
+    "test_examples",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: a long file that begins last would keep one process alone."""
+    rank = {name: number for number, name in enumerate(_LONGEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips tests marked `gpu` without a GPU; starts all random numbers of a test afresh."""
+    """Skips tests marked `gpu` without a GPU; starts the random numbers of a test afresh.
+
+    Keras takes the seeds of its initial weights from Python's. TensorFlow's own generator is left
+    alone: its `set_seed` throws away what was compiled, and deletes tensorflow-text's tokenizers.
+    """
     if item.get_closest_marker("gpu"):
         from seq2seq.errors import UsageError
         from seq2seq.runtime import start_tensorflow
@@ -48,9 +73,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             start_tensorflow("gpu")
         except UsageError:
             pytest.skip("needs a GPU")
-    keras = sys.modules.get("keras")
-    if keras and not item.get_closest_marker("unseeded"):
-        keras.utils.set_random_seed(1)
+    random.seed(1)
+    np.random.seed(1)
 
 
 @pytest.fixture

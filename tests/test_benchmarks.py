@@ -247,14 +247,17 @@ def test_equal_time_trains_a_stock_model_for_as_long_and_compares_both(tmp_path:
     config = write_experiment(tmp_path, training__max_epochs=3)
     trained = run("-m", "seq2seq", "train", str(config), "--output", str(tmp_path / "model"))
     assert trained.returncode == 0, trained.stderr
-    text = str(tmp_path / "words")
+    metrics, text = tmp_path / "model/metrics.jsonl", str(tmp_path / "words")
+    records = [json.loads(line) for line in metrics.read_text().split("\n")[:-1]]
+    for number, record in enumerate(records, start=1):  # else half a minute, most of it compiling
+        record["seconds"] = 3.0 * number / len(records)
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
     options = ["--test", text, "--reference", text, "--points=2", "--rate=1e-30"]
     done = run(str(FOLDER / "equal_time.py"), str(tmp_path / "model"), *options)
     assert done.returncode == 0, done.stderr
-    seconds = json.loads((tmp_path / "model/metrics.jsonl").read_text().split("\n")[-2])["seconds"]
     for row in (
-        rf"ours: \d+ updates in {seconds:.0f} s",
-        rf"{seconds:.0f} +│ \d+ +│ {NUMBER} +│ {FIGURE} +│ {NUMBER}",
+        r"ours: \d+ updates in 3 s",
+        rf"3 +│ \d+ +│ {NUMBER} +│ {FIGURE} +│ {NUMBER}",
         rf"ours +│ {NUMBER} ± {NUMBER} +│ {NUMBER}",
         rf"stock Keras +│ {NUMBER} ± {NUMBER} +│ {NUMBER}",
         rf"p = {NUMBER} ",

@@ -655,7 +655,7 @@ def test_a_reader_that_left_is_exit_code_141_without_a_word(source):
 
 
 def test_translating_for_a_reader_that_left_is_exit_code_141_without_a_word(model_folder, source):
-    with process(["translate", str(model_folder), str(source)]) as translating:
+    with process(["translate", str(model_folder), str(source), "--beam-size", "1"]) as translating:
         translating.stdout.close()
         assert translating.wait() == 141
         assert translating.stderr.read() == b""
@@ -663,7 +663,8 @@ def test_translating_for_a_reader_that_left_is_exit_code_141_without_a_word(mode
 
 def test_a_plain_locale_changes_nothing(model_folder):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    with process(["translate", str(model_folder), "--format", "jsonl"], env=environment) as running:
+    command = ["translate", str(model_folder), "--format", "jsonl", "--beam-size", "1"]
+    with process(command, env=environment) as running:
         out, errors = running.communicate("b\u00e4r\r\n\u732b\n".encode())
     assert running.returncode == 0
     records = [json.loads(line) for line in out.decode("utf-8").split("\n")[:-1]]

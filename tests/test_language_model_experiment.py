@@ -96,7 +96,7 @@ class Stopped(Exception):
 def test_a_run_that_is_gone_on_with_is_the_unbroken_one(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    config = config_for(text, training__checkpoint_every_minutes=1e-9)
+    config = config_for(text, training__checkpoint_every_minutes=1e-9, validation__sample_length=5)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(config, whole)
     update, updates = Updater.update, []
@@ -183,7 +183,8 @@ def test_a_model_that_repeats_one_line_learns_it(tmp_path: Path) -> None:
 
 
 def test_samples_are_shown(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(config_for(text, training__max_epochs=1, validation__prime="a d"), tmp_path / "model")
+    changes = {"validation__prime": "a d", "validation__sample_length": 12}
+    train(config_for(text, training__max_epochs=1, **changes), tmp_path / "model")
     errors = capsys.readouterr().err
     assert "symbols, " in errors
     assert "    sample      a d" in errors

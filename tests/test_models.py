@@ -213,7 +213,7 @@ def test_number_of_weights_equals_the_hand_count() -> None:
     assert sum(int(np.prod(weight.shape)) for weight in shared.values()) == 471 - 20 - 30 - 21
 
 
-@EVERY_CONFIG
+@EVERY_PART
 def test_every_weight_has_a_name_and_the_names_are_stable(changes: dict[str, Any]) -> None:
     model = initial_model(**changes)
     assert len(model.named_weights()) == len(model.trainable_weights)

@@ -170,15 +170,15 @@ def test_a_model_that_is_killed_goes_on_to_the_same_scores(
     model_folder, translator, source, tmp_path, monkeypatch, kills
 ):
     output = tmp_path / "out.txt"
-    source.write_bytes(b"".join(source.read_bytes().splitlines(keepends=True)[:400]))
+    source.write_bytes(b"".join(source.read_bytes().splitlines(keepends=True)[:160]))
     arguments = arguments_for(model_folder, source, output)
     with monkeypatch.context() as patched:
         patched.setattr(Translator, "load", lambda folder, ensemble: translator)
         assert main(arguments) == 0
     expected = output.read_bytes()
     output.unlink()
-    assert expected.count(b"\n") == 400
-    kill_again_and_again(MODEL, arguments, output, expected=expected, kills=kills, longest=2.0)
+    assert expected.count(b"\n") == 160
+    kill_again_and_again(MODEL, arguments, output, expected=expected, kills=kills, longest=0.5)
 
 
 @pytest.mark.parametrize(

@@ -333,8 +333,7 @@ def test_checkpoints_are_made_in_between_when_it_is_time(
 # Interruptions
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
+@pytest.mark.parametrize(("schedule", "accumulate"), [("constant", 1), ("linear", 3)])
 def test_killed_at_any_step_and_resumed_equals_unbroken(
     schedule: str, accumulate: int, script: Script, text: Path, tmp_path: Path
 ) -> None:

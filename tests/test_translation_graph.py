@@ -18,8 +18,6 @@ from seq2seq.tokenizer import Tokenizer, train_tokenizer
 from seq2seq.translation_graph import _BLANK, TranslationGraph, _TextTokenizer
 from seq2seq.translator import Translator
 
-pytestmark = pytest.mark.unseeded
-
 TEXTS = [*SENTENCES, "a dog", "birds", "a"]
 OPTIONS = {"greedy": {"beam_size": 1}, "beam": {"beam_size": 3, "length_penalty": 0.3}}
 

@@ -430,7 +430,7 @@ def test_every_shard_has_masks_of_its_own() -> None:
     assert second != masks(1, shards=2) - masks(1, shards=1)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4])
+@pytest.mark.parametrize("rows", [1, 3])
 def test_a_language_models_texts_go_on_in_the_shards_they_are_in(rows: int) -> None:
     ids = np.random.default_rng(1).integers(0, 9, [rows, 10]).astype(np.int32)
     losses, states = [], []

@@ -11,7 +11,7 @@ from full_disk import NoFileSystem
 from injection import inject
 from verdicts import Verdict
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("no_wait_for_the_disk")]
 
 
 @pytest.mark.parametrize("name", [name for name, fault in CATALOGUE.items() if fault.quick])

@@ -1,5 +1,6 @@
 """F16: every character there is, through a vocabulary on disk and back."""
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,13 +21,19 @@ SURROGATES = range(0xD800, 0xE000)
 
 
 def round_trips(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
-    r"""F16: case n is Unicode's plane n, in a vocabulary of all characters that there are.
+    r"""F16: case n is Unicode's plane n, in a vocabulary of all characters of these planes.
 
-    They are in random order and so are their ids. Each character must keep its id, encoded and
+    And of the plane after each, so that there always are more than 16 bits can number. They are in
+    random order and so are their ids. Each character must keep its id, encoded and
     decoded alone and together, in a vocabulary of characters and in one of words; "\n", "\r", tab
     and NUL are of plane 0, and with each plane goes the empty text.
     """
-    characters = [chr(point) for point in range(sys.maxunicode + 1) if point not in SURROGATES]
+    cases = list(cases)
+    planes = {(case + further) % PLANES for case in cases for further in (0, 1)}
+    points = itertools.chain.from_iterable(
+        range(plane * PLANE, (plane + 1) * PLANE) for plane in sorted(planes)
+    )
+    characters = [chr(point) for point in points if point not in SURROGATES]
     drawing("vocabularies", seed=seed, case=0).shuffle(characters)
     with tempfile.TemporaryDirectory() as name:
         tokenizers: list[TextTokenizer] = []
