@@ -17,8 +17,8 @@ class Memory(NamedTuple):
     """N source sentences as attention reads them; projected once, used at every step.
 
     Attributes:
-        keys: What queries are compared with, `[N, S, H]`.
-        values: What is averaged, `[N, S, D]`.
+        keys: What queries are compared with, `[N, S, H]` in the compute dtype.
+        values: What is averaged, `[N, S, D]` in the compute dtype.
         lengths: Real positions, `[N]` int32.
     """
 

@@ -329,8 +329,10 @@ def translate(
     options = search_options(config.decoding, **settings)
     if constraints:
         options.check_can_constrain()
-    if alignment is not None and config.model.attention == "none":
-        raise UsageError(f"--alignment: {model} has no attention (model.attention)")
+    if alignment is not None:
+        attentions = {load_model_config(each).model.attention for each in job.models}
+        if attentions == {"none"}:
+            raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     if engine == "ray":
         with terminable():
             _translate_on_cluster(job, sources or [], options, workers=workers, address=address)
@@ -647,6 +649,11 @@ def _translate_on_cluster(
     ]
     for each in jobs:
         each.check(resume=False)
+        if not each.can_resume:
+            raise UsageError(
+                f"--engine ray: {each.source}: is no regular file, of which each worker could read "
+                "a part; write it to one first"
+            )
 
     from seq2seq.cluster import translate_files  # heavier than what other commands need
 

@@ -217,7 +217,9 @@ def _raising(rows: Iterable[Mapping[str, str]]) -> Iterator[Counter[str]]:
         models.add(row["model"])
         if len(models) > 1:
             raise ModelError(
-                "the model was changed while workers loaded it; translate with a copy of its folder"
+                "workers have not loaded the same model: it was changed meanwhile, or some of the "
+                "machines multiply bfloat16 and others do not; translate with a copy of its folder "
+                "on machines of one kind"
             )
         yield Counter(json.loads(row["counts"]))
 

@@ -339,8 +339,8 @@ class Decoder(ExplicitLayer):
             context: Any = ()
             for index, (layer_step, layer_state) in enumerate(zip(steps, state, strict=True)):
                 below = hidden
-                read = hidden if isinstance(context, tuple) else tf.concat([hidden, context], 1)
-                states.append(layer_step(read, layer_state))
+                inputs = hidden if isinstance(context, tuple) else tf.concat([hidden, context], 1)
+                states.append(layer_step(inputs, layer_state))
                 hidden = states[-1].h
                 if self.residual and index:
                     hidden += below

@@ -60,7 +60,7 @@ class StepWeights(NamedTuple):
 
     Attributes:
         kernel: `[outputs, inputs]` in the compute dtype.
-        bias: `[outputs, 1]`.
+        bias: `[outputs, 1]`, float32; of attention in the compute dtype.
     """
 
     kernel: tf.Tensor

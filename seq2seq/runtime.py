@@ -118,7 +118,7 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
             cores busy, no operation is shared out; but TF_NUM_INTRAOP_THREADS goes before that.
 
     Raises:
-        UsageError: A GPU is asked for and there is none.
+        UsageError: A GPU is asked for and there is none; or none is to be used, and one is already.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # On processors without AVX-512 TensorFlow leaves oneDNN off. Its products are faster there too,
@@ -134,14 +134,21 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
             "and the driver"
         )
     if device == "cpu" and gpus:
-        tf.config.set_visible_devices([], "GPU")
+        try:
+            tf.config.set_visible_devices([], "GPU")
+        except RuntimeError as err:
+            raise UsageError(
+                "device cpu: this process uses TensorFlow on a GPU already; load the model before "
+                "anything else, or set CUDA_VISIBLE_DEVICES to nothing"
+            ) from err
         gpus = []
     if not gpus and cores() <= shards and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         with suppress(RuntimeError):  # in a process that uses it already, with the threads it has
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(shards)
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        with suppress(RuntimeError):  # likewise
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def cores() -> int:

@@ -302,7 +302,7 @@ def ranking_score(
     """
     lengths = tf.cast(lengths, tf.float32)
     base = (5.0 + lengths) / 6.0 if length_formula == "gnmt" else tf.maximum(lengths, 1.0)
-    return log_probs / base**length_penalty
+    return log_probs / tf.minimum(base**length_penalty, tf.float32.max)
 
 
 def averaged(steps: Sequence[Step]) -> Step:

@@ -15,6 +15,7 @@ _WINDOW_BATCHES = 16
 # Hypotheses followed at a time where no batch size is asked for: products of fewer rows are slower
 # each, and more rows gain nothing.
 _ROWS = 320
+_SMALLEST, _LARGEST = 1e-37, 1e38  # what float32 holds with all its digits, about
 _MOST_PIECES = 10_000  # of any translation: room for them is set aside beforehand
 
 
@@ -36,8 +37,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise UsageError(f"temperature: got {self.temperature}, expected a number above 0")
+        _check_number("temperature", self.temperature, above_zero=True)
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top-p: got {self.top_p}, expected a number above 0, at most 1")
         check_whole_number("top-k", self.top_k, at_least=0)
@@ -206,11 +206,9 @@ def _check_ranges(options: SearchOptions) -> None:
         ("min length ratio", options.min_length_ratio),
         ("max length ratio", options.max_length_ratio),
     ):
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise UsageError(f"{name}: got {value}, expected a number of 0 or more")
-    penalty = options.repetition_penalty
-    if not (penalty > 0 and math.isfinite(penalty)):
-        raise UsageError(f"repetition penalty: got {penalty}, expected a number above 0")
+        if value is not None:
+            _check_number(name, value, above_zero=False)
+    _check_number("repetition penalty", options.repetition_penalty, above_zero=True)
 
 
 def _check_together(options: SearchOptions) -> None:
@@ -228,6 +226,13 @@ def _check_together(options: SearchOptions) -> None:
         raise UsageError(
             f"min length: got {options.min_length}, more than the max length {options.max_length}"
         )
+
+
+def _check_number(name: str, value: float, *, above_zero: bool) -> None:
+    """Raises a UsageError if `value` is less, or more or closer to 0 than float32 can be."""
+    if not (_SMALLEST if above_zero else 0.0) <= value <= _LARGEST:
+        expected = "above 0" if above_zero else "of 0 or more"
+        raise UsageError(f"{name}: got {value}, expected a number {expected}, at most {_LARGEST}")
 
 
 def check_whole_number(name: str, value: object, *, at_least: int) -> None:

@@ -34,7 +34,7 @@ class Sentence(NamedTuple):
         ids: Source ids, end of sentence included.
         kept: Pieces among them; 0 if the text is blank.
         pieces: Pieces of the whole text.
-        unknown: Kept ones that stand for characters the vocabulary lacks, or for bytes of them.
+        unknown: Pieces that stand for characters the vocabulary lacks, or for bytes of them.
         prefix: Target ids that the translation begins with.
         constraints: Sequences of target ids that it contains.
     """
@@ -164,7 +164,7 @@ def encoded(
                 ids=[*kept, source.eos_id],
                 kept=len(kept),
                 pieces=len(ids),
-                unknown=sum(each in source.unknown_ids for each in kept),
+                unknown=sum(each in source.unknown_ids for each in ids),
                 prefix=prefix,
                 constraints=_constraint_ids(request.constraints, target, number),
             )

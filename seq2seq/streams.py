@@ -137,16 +137,13 @@ def opened_output(path: Path | None) -> Iterator[LineOutput]:
     """
     if path is None:
         yield standard_output()
-    elif is_special(path):
-        with opened(path, "wb", name=str(path)) as stream:
-            yield LineOutput(stream, str(path))
     else:
         with _new_file(path) as stream:
             yield LineOutput(stream, str(path))
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name when all of it is written.
+    """Writes a file that appears under its name when all of it is written; see `opened_output`.
 
     Raises:
         UsageError: `path` exists already.
@@ -162,7 +159,14 @@ def write_new(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path`, which takes its name if the block ends well and is deleted if not."""
+    """A file beside `path`, which takes its name if the block ends well and is deleted if not.
+
+    A device or a pipe is itself written: it is nothing that a file may take the name of.
+    """
+    if is_special(path):
+        with opened(path, "wb", name=str(path)) as stream:
+            yield stream
+        return
     check_new(path)
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:

@@ -108,7 +108,8 @@ def split_text(data: TextDataConfig) -> TextParts:
 
     Raises:
         StorageError: A file cannot be read.
-        UsageError: One is a pipe, which could not be read again on resume.
+        UsageError: One is a pipe, which could not be read again on resume; or there is nothing in
+            the validation text that is asked for.
         DataError: One is not UTF-8 text, or nothing is left to train on.
     """
     text = "".join(_text_of(path) for path in data.text)
@@ -123,10 +124,16 @@ def split_text(data: TextDataConfig) -> TextParts:
             "longer text, or lower data.validation_share and data.test_share"
         )
     validation, test = text[validation_start:test_start], text[test_start:]
+    if data.validation_text:
+        validation = _text_of(data.validation_text)
+    if not validation and (data.validation_text or data.validation_share):
+        key = "validation_text" if data.validation_text else "validation_share"
+        raise UsageError(
+            f"data.{key}: there is nothing to validate with; expected a text, or leave out "
+            "validation_text and set validation_share to 0 to train without validation"
+        )
     return TextParts(
-        text[:validation_start],
-        _text_of(data.validation_text) if data.validation_text else validation,
-        _text_of(data.test_text) if data.test_text else test,
+        text[:validation_start], validation, _text_of(data.test_text) if data.test_text else test
     )
 
 

@@ -3,6 +3,7 @@
 Shapes: N texts, T symbols, V vocabulary, H units.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ from seq2seq.decoder import Decoder, DecoderLayout, DecoderState
 from seq2seq.lstm import forward_only
 from seq2seq.search import Start, sample_onwards
 
+_MOST_DRAWERS = 32  # traced graphs that are kept, one for each top_k
 _TEXTS = tf.TensorSpec([None], tf.int32)
 _IDS = tf.TensorSpec([None, None], tf.int32)
 
@@ -38,7 +40,7 @@ class CompiledText:
         """
         self._decoder = decoder
         self._forbidden_ids = forbidden_ids
-        self._drawers: dict[tuple[int, bool], Any] = {}
+        self._drawer = functools.lru_cache(_MOST_DRAWERS)(self._new_drawer)
         state = tf.nest.map_structure(_any_rows, decoder.zero_state(1))
         self._score = tf.function(
             forward_only()(self._scored),
@@ -94,10 +96,7 @@ class CompiledText:
         top_p: float,
     ) -> tuple[tf.Tensor, Start]:
         """See `sample_onwards`; ids `[N, T]`, and what goes on from there."""
-        kind = top_k, top_p < 1.0
-        if kind not in self._drawers:
-            self._drawers[kind] = self._new_drawer(*kind)
-        ids, last, state = self._drawers[kind](
+        ids, last, state = self._drawer(top_k, top_p < 1.0)(
             start.ids, start.state, self._layout, length, position, seed, temperature, top_p
         )
         return ids, Start(last, state)

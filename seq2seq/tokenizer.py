@@ -174,7 +174,10 @@ class Tokenizer:
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece; None if there is no such piece."""
-        found: int = self._processor.piece_to_id(piece)
+        try:
+            found: int = self._processor.piece_to_id(piece)
+        except TypeError:  # a lone surrogate is in it
+            return None
         return found if self._processor.id_to_piece(found) == piece else None
 
     def _encoded(self, texts: str | list[str]) -> Any:

@@ -108,8 +108,8 @@ def train(
         folder: The model folder to write; of workers other than the chief, that of the chief if
             they have the same disk, else any: they keep what they need in `workers/INDEX` in it.
         resume: Go on from the newest checkpoint in `folder`.
-        overwrite: Train in place of the model that is in `folder`; it is deleted when text and
-            tokenizer of the new one are ready.
+        overwrite: Train in place of the model that is in `folder`; it is deleted when nothing but
+            updates is missing of the new one.
         init: Another model folder, to begin with its best weights and its tokenizer; it is not
             needed any more once training has begun.
         place: This process among several that train together; alone if left out. Then TensorFlow
@@ -143,15 +143,11 @@ def train(
         folder = chief / WORKERS / str(place.index)
     with locked(folder):
         if goes_on(folder, config, resume=resume, overwrite=overwrite, init=init):
-            notes = experiment.prepare(folder)
-            write_whole(folder / CONFIG_FILE, dump_config(config))
+            notes, workers = _laid_out(experiment, folder, place)
         else:
             joins = chief if resume and folder != chief else None
-            notes = _begin(experiment, folder, init=init, joins=joins)
-        workers = start_workers(place, experiment.batches_per_update)
+            notes, workers = _begin(experiment, folder, place, init=init, joins=joins)
         with lost_workers_told():
-            workers.check_same(_fingerprints(config, folder))
-            experiment.build(folder, workers)
             run = _Run(experiment, folder, workers)
             notes += run.restore()
             run.check_room()
@@ -162,10 +158,31 @@ def train(
                 return run.finish(reporter)
 
 
+def _laid_out(
+    experiment: Experiment, folder: Path, place: Place | None
+) -> tuple[list[str], Workers]:
+    """Lays out in `folder` what a training needs and makes its model; what to tell, and who trains.
+
+    After that nothing is missing but updates.
+    """
+    notes = experiment.prepare(folder)
+    write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
+    workers = start_workers(place, experiment.batches_per_update)
+    with lost_workers_told():
+        workers.check_same(_fingerprints(experiment.config, folder))
+        experiment.build(folder, workers)
+    return notes, workers
+
+
 def _begin(
-    experiment: Experiment, folder: Path, *, init: Path | None, joins: Path | None
-) -> list[str]:
-    """Lays out what a training begins with; what to tell.
+    experiment: Experiment,
+    folder: Path,
+    place: Place | None,
+    *,
+    init: Path | None,
+    joins: Path | None,
+) -> tuple[list[str], Workers]:
+    """`_laid_out` in place of what was in `folder`, which is there until it is done.
 
     `joins` is the folder of a run under way that this worker is new to: it may have begun with
     another model's tokenizer.
@@ -176,9 +193,10 @@ def _begin(
         if joins and (joins / CONFIG_FILE).exists():
             load_any_tokenizer(joins, config).save(staging / TOKENIZER_FOLDER)
             write_whole(staging / CONFIG_FILE, dump_config(config))
-        notes = experiment.prepare(staging)
-        write_whole(staging / CONFIG_FILE, dump_config(config))
-    return [*notes, f"starting with weights and tokenizer of {init}"] if init else notes
+        notes, workers = _laid_out(experiment, staging, place)
+    if init:
+        notes.append(f"starting with weights and tokenizer of {init}")
+    return notes, workers
 
 
 def _experiment(config: AnyConfig) -> Experiment:

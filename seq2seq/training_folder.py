@@ -44,7 +44,11 @@ _FREE_ON_RESUME = (
     "training.log_every_steps",
     "training.checkpoint_every_minutes",
     "training.keep_checkpoints",
-    "validation.",
+    "validation.every_steps",  # but not how BLEU is measured: scores would not compare
+    "validation.patience",
+    "validation.samples",
+    "validation.sample_length",
+    "validation.prime",
     "decoding.",
     "generation.",
 )

@@ -13,7 +13,6 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -138,7 +137,7 @@ class Translator:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of `weights`, `tokenizer` and `configuration`: of all that the model is."""
+        """Hashes of `weights`, `tokenizer` and `configuration`, and the `precision`: all it is."""
         tokenizers = f"{self.tokenizers.source.fingerprint} {self.tokenizers.target.fingerprint}"
         weights = hashlib.sha256()
         for model in self.models:
@@ -149,6 +148,7 @@ class Translator:
             "weights": weights.hexdigest(),
             "tokenizer": hashlib.sha256(tokenizers.encode()).hexdigest(),
             "configuration": hashlib.sha256(dump_config(self.config).encode()).hexdigest(),
+            "precision": self.models[0].compute_dtype,  # "auto" is another one on another machine
         }
 
     @property
@@ -228,6 +228,8 @@ class Translator:
         if constraints is not None:
             check_not_one_text("constraints", constraints)
             checked.check_can_constrain()
+        if options.get("banned") is not None:
+            check_not_one_text("banned", options["banned"])
         vocabulary = self.tokenizers.target.vocabulary_size
         if checked.beam_size > vocabulary:
             raise UsageError(
@@ -311,6 +313,8 @@ class Translator:
 
         sentences = self._encoded(requests, first_number=first_number)
         nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._nothing)
+        if options.details:
+            vars(nothing)["details"] = self._nothing()
         found = [[nothing] for _ in sentences]
         batches = list(batches_of(sentences, options))
         searched = side_by_side(
@@ -360,7 +364,9 @@ class Translator:
                 )
             _check_probability(log_prob, sentence)
             hypotheses.append(self._hypotheses(arrays, row, sentence))
-        return self._explained(sentences, hypotheses) if options.details else hypotheses
+        if options.details:
+            self._find_details(sentences, hypotheses)
+        return hypotheses
 
     def _inputs(self, sentences: Sequence[Sentence], options: SearchOptions) -> Any:
         from seq2seq.decoding import SearchInputs
@@ -404,10 +410,10 @@ class Translator:
     def _explainer(self, sentence: Sentence, said: list[int]) -> Callable[[], Details]:
         return lambda: dict(self._explain([sentence], [said], 1))[0]
 
-    def _explained(
+    def _find_details(
         self, sentences: Sequence[Sentence], hypotheses: Sequence[list[Hypothesis]]
-    ) -> list[list[Hypothesis]]:
-        """`hypotheses` of each sentence with their details found, many at a time."""
+    ) -> None:
+        """Finds the details of the `hypotheses` of each sentence, many at a time."""
         told = [
             (sentence, each.ids)
             for sentence, found in zip(sentences, hypotheses, strict=True)
@@ -416,11 +422,8 @@ class Translator:
         details = dict(
             self._explain([each for each, _ in told], [ids for _, ids in told], len(sentences))
         )
-        rows = itertools.count()
-        return [
-            [replace(each, explain=_same(details[next(rows)])) for each in found]
-            for found in hypotheses
-        ]
+        for row, each in enumerate(itertools.chain.from_iterable(hypotheses)):
+            vars(each)["details"] = details[row]  # where `cached_property` keeps them
 
     def _explain(
         self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]], batch_size: int
@@ -466,7 +469,7 @@ class Translator:
 
     def _nothing(self) -> Details:
         """Of the translation of a blank text."""
-        attends = self.config.model.attention != "none"
+        attends = any(model.decoder.attention is not None for model in self.models)
         attention = np.zeros((0, 1), np.float32) if attends else None
         return Details(source=[END], target=[], log_probs=[], attention=attention)
 
@@ -565,10 +568,6 @@ def _loaded(
     with naming(folder):
         model.load(weights)
     return model
-
-
-def _same(details: Details) -> Callable[[], Details]:
-    return lambda: details
 
 
 def _check_probability(log_prob: float, sentence: Sentence) -> None:

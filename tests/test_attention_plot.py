@@ -41,6 +41,12 @@ def test_dark_is_where_the_model_looked():
     assert [label.get_text() for label in axes.get_yticklabels()] == DETAILS.target
 
 
+def test_pieces_are_drawn_as_they_are_and_not_as_formulas():
+    pieces = ["$$", "$\\foo$", "$5-$10"]
+    details = Details(pieces, pieces, DETAILS.log_probs, DETAILS.attention)
+    assert draw_attention(details).startswith(b"\x89PNG")
+
+
 def test_a_model_without_attention_is_an_error():
     plain = Details(DETAILS.source, DETAILS.target, DETAILS.log_probs, None)
     with pytest.raises(UsageError, match=r"attention: the model has none \(model\.attention\)"):

@@ -170,12 +170,14 @@ def test_what_a_killed_run_left_goes(loaded, in_process, inputs, tmp_path):
         (["one.txt", "../{here}/one.txt", "-o", "output", "--engine=ray"], "of two inputs, which"),
         (["one.txt", "-o", ".", "--engine=ray"], "one.txt: is the input itself"),
         (["one.txt", "-o", "full", "--engine=ray"], "full/one.txt: exists already"),
+        (["pipe", "-o", "output", "--engine=ray"], "pipe: is no regular file, of which each wor"),
     ],
 )
 def test_wrong_usage_is_found_before_anything_is_done(
     not_loaded_here, inputs, tmp_path, monkeypatch, capsysbinary, options, message
 ):
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "one.txt").write_bytes(b"")
     options = [each.format(here=tmp_path.name) for each in options]

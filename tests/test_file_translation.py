@@ -554,6 +554,20 @@ def test_another_model_does_not_go_on(
     )
 
 
+def test_other_products_do_not_go_on(
+    loaded, translator, long_source, tmp_path, stopping, monkeypatch, capsysbinary
+):
+    """As on a machine that multiplies bfloat16, and `precision` is "auto"."""
+    output = tmp_path / "out.txt"
+    stopping(20, KeyboardInterrupt())
+    assert main(resumable(loaded, long_source, output)) == 130
+    capsysbinary.readouterr()
+    elsewhere = {**translator.fingerprints, "precision": "bfloat16"}
+    monkeypatch.setattr(Translator, "fingerprints", elsewhere)
+    assert main(resumable(loaded, long_source, output, "--resume")) == 4
+    assert "with other settings: precision was float32, is bfloat16; give" in error_of(capsysbinary)
+
+
 def test_a_model_that_gets_better_while_it_is_loaded_is_known_by_what_was_loaded(
     model_folder, long_source, tmp_path, monkeypatch, capsysbinary
 ):

@@ -213,6 +213,18 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
     path.write_text("abc abc", encoding="utf-8")
     with pytest.raises(DataError, match="the training text has 5 symbols, but 25 are needed"):
         train(config_for(path), tmp_path / "model")
+    fitting = config_for(path, training__batch_size=1, training__window=2)
+    assert train(fitting, tmp_path / "model").steps  # nothing was begun that is in the way
+
+
+def test_a_text_that_is_too_short_costs_no_other_model(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text, training__max_epochs=1), folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="are needed"):
+        train(config_for(text, training__window=1000), folder, overwrite=True)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_another_text_is_not_gone_on_with(text: Path, tmp_path: Path) -> None:

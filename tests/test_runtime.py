@@ -117,6 +117,19 @@ def test_on_the_cpu_gpus_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.visible == devices.growing == []
 
 
+def test_a_process_that_uses_its_gpu_already_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Devices(["gpu 0"], monkeypatch)
+
+    def too_late(*_: object) -> None:
+        raise RuntimeError("cannot be modified once initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    start_tensorflow("auto")
+    with pytest.raises(UsageError, match="device cpu: this process uses TensorFlow on a GPU alre"):
+        start_tensorflow("cpu")
+
+
 @pytest.mark.parametrize(
     ("cores", "shards", "given", "expected"),
     [

@@ -846,6 +846,13 @@ def test_ranking_score_is_the_papers() -> None:
     np.testing.assert_allclose(ranking_score(log_probs, lengths, 0.0), [-6.0, -6.0, -6.0])
 
 
+def test_an_enormous_length_penalty_ranks_and_marks_empty_slots() -> None:
+    # 3 ** 100 is more than a float32 can be; an empty slot has a score of -inf, not of NaN.
+    scores = ranking_score(tf.constant([-6.0, -7.0, -math.inf]), tf.constant([13] * 3), 100.0)
+    assert scores[1] < scores[0] < 0.0
+    assert scores[2] == -math.inf
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -42,7 +42,7 @@ def test_there_is_room_for_the_least_length_that_is_asked_for(given):
     assert [options.most_pieces(pieces) for pieces in (1, 3, 9)] == [5, 6, 18]
 
 
-@pytest.mark.parametrize("ratio", [1e9, 1e308])
+@pytest.mark.parametrize("ratio", [1e9, 1e37])
 def test_no_length_is_beyond_what_there_is_room_for(ratio):
     least = search_options(DecodingConfig(), min_length_ratio=ratio)
     assert (least.fewest_pieces(9), least.most_pieces(9)) == (10_000, 10_000)
@@ -74,6 +74,11 @@ def test_no_least_length_is_above_the_greatest_one():
         ({"min_length_ratio": -1}, "min length ratio: got -1, expected a number of 0 or more"),
         ({"max_length_ratio": -1}, "max length ratio: got -1, expected a number of 0 or more"),
         ({"no_repeat_ngram": -1}, "no-repeat n-gram: got -1, expected a whole number of 0 or"),
+        ({"repetition_penalty": 1e-46}, "repetition penalty: got 1e-46, expected a number above 0"),
+        (
+            {"length_penalty": 1e39},
+            r"length penalty: got 1e\+39, expected a number of 0 or more, a",
+        ),
         ({"repetition_penalty": 0.0}, r"repetition penalty: got 0\.0, expected a number above 0"),
         ({"coverage_penalty": -1.0}, r"coverage penalty: got -1\.0, expected a number of 0"),
         ({"coverage_penalty": 0.2, "beam_size": 1}, "coverage penalty: it ranks the hypotheses of"),
@@ -95,6 +100,7 @@ def test_options_out_of_range_are_refused(options, message):
         ({"temperature": 0.0}, r"temperature: got 0\.0, expected a number above 0"),
         ({"temperature": -1.0}, r"temperature: got -1\.0, expected a number above 0"),
         ({"temperature": float("nan")}, "temperature: got nan, expected a number above 0"),
+        ({"temperature": 1e39}, r"temperature: got 1e\+39, expected a number above 0, at most 1e"),
         ({"temperature": float("inf")}, "temperature: got inf, expected a number above 0"),
         ({"top_p": 0.0}, r"top-p: got 0\.0, expected a number above 0, at most 1"),
         ({"top_p": 1.1}, r"top-p: got 1\.1, expected a number above 0, at most 1"),

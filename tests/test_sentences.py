@@ -80,3 +80,14 @@ def test_a_text_of_spaces_is_blank_whatever_the_tokenizer_makes_of_them():
     )
     assert (blank.ids, blank.kept, blank.pieces) == ([tokenizers.source.eos_id], 0, 0)
     assert (other.number, other.kept) == (5, len(tokenizers.source.encode("a\u3000b")))
+
+
+def test_what_the_vocabulary_lacks_is_counted_in_the_whole_text():
+    options = TokenizerConfig(type="char", joint=False, vocabulary_size=20, byte_fallback=False)
+    tokenizers = train_tokenizers([Pair(1, "a dog", "a cat")], options)
+    whole, cut = (
+        encoded([Request("a \u2603 \u2603")], tokenizers, most_pieces=most, first_number=1)[0]
+        for most in (100, 1)
+    )
+    assert (whole.unknown, cut.unknown) == (2, 2)
+    assert cut.pieces == whole.pieces > cut.kept

@@ -207,3 +207,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_new(tmp_path / "second", b"half")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_what_is_no_file_is_written_and_stays_what_it_is(tmp_path, kind):
+    path, read = tmp_path / "out", []
+    if kind == "pipe":
+        os.mkfifo(path)
+        reader = threading.Thread(target=lambda: read.append(path.read_bytes()), daemon=True)
+        reader.start()
+    else:
+        path.symlink_to("/dev/null")
+    write_new(path, b"all of it")
+    assert not path.is_file()
+    if kind == "pipe":
+        reader.join(timeout=10)
+        assert read == [b"all of it"]

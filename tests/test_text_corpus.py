@@ -112,6 +112,20 @@ def test_nothing_to_train_on_is_a_data_error(tmp_path, text):
         split_text(data_of(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"validation_text": ""}, "validation_text"),
+        ({"validation_text": "\ufeff"}, "validation_text"),
+        # int(10 * 0.9) = 9 and int(10 * 0.95) = 9: the test text has the only character left.
+        ({"validation_share": 0.05, "test_share": 0.05}, "validation_share"),
+    ],
+)
+def test_a_validation_text_that_is_asked_for_is_not_empty(tmp_path, options, key):
+    with pytest.raises(UsageError, match=rf"data\.{key}: there is nothing to validate with; exp"):
+        split_text(data_of(tmp_path, "0123456789", **options))
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     data = data_of(tmp_path, "abc", validation_text=tmp_path / "none.txt")
     with pytest.raises(StorageError, match=r"none\.txt: cannot be read: No such file"):

@@ -107,3 +107,18 @@ def test_changed_weights_are_drawn_from_after_they_are_laid_out() -> None:
     assert (drawn(compiled, 9, start=start)[0].numpy() != 7).any()
     compiled.lay_out()
     assert (drawn(compiled, 9, start=start)[0].numpy() == 7).all()
+
+
+def test_graphs_of_many_values_of_top_k_do_not_pile_up(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seq2seq.text_decoding._MOST_DRAWERS", 2)
+    compiled = CompiledText(decoder)
+    start, made = Start(np.array([1], np.int32), compiled.zero_state(1)), []
+    for top_k in (1, 2, 3, 3):
+        made.append(
+            compiled.draw(start, 3, position=0, seed=0, temperature=1.0, top_k=top_k, top_p=1.0)
+        )
+    assert compiled._drawer.cache_info()[:2] == (1, 3)  # hits and misses
+    assert compiled._drawer.cache_info().currsize == 2
+    np.testing.assert_array_equal(made[2][0], made[3][0])

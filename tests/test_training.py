@@ -902,7 +902,7 @@ def test_what_does_not_make_the_weights_may_change_on_resume(
         training__checkpoint_every_minutes=2.0,
         training__keep_checkpoints=4,
         training__learning_rate=0.5,
-        validation={"beam_size": 2, "patience": 9},
+        validation={"every_steps": 2, "patience": 9, "samples": 1},
         decoding={"beam_size": 2},
     )
     assert train(changed, folder, resume=True).steps == 8

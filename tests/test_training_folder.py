@@ -4,6 +4,7 @@ import errno
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,11 +191,22 @@ def test_a_resumed_run_may_change_how_long_it_lasts_but_not_what_it_learns(
     config: Config, tmp_path: Path
 ) -> None:
     folder, text = model_of(config, tmp_path / "model"), tmp_path / "words"
-    longer = config_for(text, training__max_steps=99, validation={"beam_size": 3})
+    longer = config_for(text, training__max_steps=99, validation={"patience": 3})
     assert goes_on(folder, longer, resume=True, overwrite=False, init=None)
     other = config_for(text, seed=7, model__dropout=0.5, training__max_steps=99)
     message = r"another experiment: model\.dropout was 0\.2, is 0\.5; seed was 1, is 7; set them"
     with pytest.raises(UsageError, match=message):
+        goes_on(folder, other, resume=True, overwrite=False, init=None)
+
+
+@pytest.mark.parametrize("changed", [{"bleu_tokenizer": "char"}, {"beam_size": 3}])
+def test_a_resumed_run_measures_bleu_as_before(
+    changed: dict[str, Any], config: Config, tmp_path: Path
+) -> None:
+    """Else it would take another way of counting for better or worse weights."""
+    folder = model_of(config, tmp_path / "model")
+    other = config_for(tmp_path / "words", validation=changed)
+    with pytest.raises(UsageError, match=rf"validation\.{next(iter(changed))} was .*, is "):
         goes_on(folder, other, resume=True, overwrite=False, init=None)
 
 

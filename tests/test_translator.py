@@ -1,4 +1,5 @@
 # ruff: noqa: F811 (fixtures are imported)
+import pickle
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from seq2seq import decoding
 from seq2seq import translator as translator_module
 from seq2seq.config import load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
+from seq2seq.models import build_model
 from seq2seq.search import Hypotheses
 from seq2seq.search_options import Sampling, search_options
 from seq2seq.sentences import Request
@@ -300,6 +302,15 @@ def test_details_found_beforehand_are_those_found_when_asked_for(translator):
             np.testing.assert_allclose(a.details.attention, b.details.attention, atol=1e-5)
 
 
+def test_details_found_beforehand_go_with_the_translation_into_another_process(translator):
+    made = translator.translate(["a dog", " "], details=True)
+    for here, there in zip(made, pickle.loads(pickle.dumps(made)), strict=True):
+        assert there.details.source == here.details.source
+        np.testing.assert_array_equal(there.details.attention, here.details.attention)
+    with pytest.raises(UsageError, match="has no model any more"):
+        _ = pickle.loads(pickle.dumps(translator.translate(["a dog"])))[0].details
+
+
 def test_a_blank_text_has_no_details(translator):
     (translation,) = translator.translate([" "])
     assert translation.alignment == []
@@ -385,6 +396,10 @@ def test_a_banned_piece_is_never_said(translator):
         assert piece not in each.pieces
     with pytest.raises(UsageError, match="banned: 'no piece' is no piece of the target vocabulary"):
         translator.translate(SENTENCES, banned=["no piece"])
+    with pytest.raises(UsageError, match=r"banned: '\\udcff' is no piece of the target vocabulary"):
+        translator.translate(SENTENCES, banned=["\udcff"])
+    with pytest.raises(UsageError, match="banned: got str, expected a list of str"):
+        translator.translate(SENTENCES, banned=piece)
 
 
 def test_lengths_keep_within_both_bounds(translator):
@@ -477,6 +492,19 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
             assert translation.log_prob == pytest.approx(np.log(mean).sum(), rel=1e-4)
             attention = np.mean([each.attention for each in alone], axis=0)
             np.testing.assert_allclose(translation.details.attention, attention, atol=1e-5)
+
+
+def test_an_ensemble_attends_if_any_of_its_models_does(translator):
+    attends = translator.config
+    plain = attends.model_copy(
+        update={"model": attends.model.model_copy(update={"attention": "none"})}
+    )
+    size = translator.tokenizers.target.vocabulary_size
+    model = build_model(plain.model, source_vocabulary=size, target_vocabulary=size)
+    mixed = Translator(plain, translator.tokenizers, model, ensemble=translator.models)
+    blank, text = mixed.translate([" ", "a dog"], beam_size=1, max_length=3)
+    assert blank.alignment == []
+    assert text.details.attention.shape[1] == len(text.details.source)
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model(translator):
