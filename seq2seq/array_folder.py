@@ -8,18 +8,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.errors import UsageError, unreadable, unwritable
+from seq2seq.errors import Seq2SeqError, UsageError, unreadable, unwritable
 from seq2seq.model_files import sync
 
 _MANIFEST = "manifest.json"
+_Counts = TypeVar("_Counts")
 
 
 class ArrayFile:
@@ -95,16 +96,27 @@ def mapped_arrays(
     return {name: _mapped(folder / _file_name(name), manifest["arrays"][name]) for name in names}
 
 
-def is_undamaged(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether every array has the bytes that the manifest says.
+def reusable(
+    folder: Path,
+    key: Mapping[str, Any],
+    names: Sequence[str],
+    counts_of: Callable[[dict[str, Any]], _Counts],
+) -> _Counts | None:
+    """What `folder` counts, if its arrays are those of `key` and undamaged; else None.
 
-    Raises:
-        StorageError: One cannot be read.
+    Args:
+        folder: There is no need that it holds anything.
+        key: Of what the arrays are to be made.
+        names: Of the arrays.
+        counts_of: Reads `counts` of the manifest.
     """
-    return all(
-        file_sha256(folder / _file_name(name)) == manifest["arrays"][name]["sha256"]
-        for name in names
-    )
+    try:
+        manifest = read_manifest(folder, form=key["format"])
+        if manifest["key"] != key or not _is_undamaged(folder, manifest, names):
+            return None
+        return counts_of(manifest["counts"])
+    except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
+        return None  # nothing here, or damaged: it is made anew
 
 
 def file_sha256(path: Path) -> str:
@@ -171,6 +183,14 @@ def _check_replaceable(folder: Path, names: Iterable[str]) -> None:
             f"{folder}: has {others[0]!r} in it, which is not part of an encoded corpus; "
             "expected an empty or new folder"
         )
+
+
+def _is_undamaged(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether every array has the bytes that the manifest says."""
+    return all(
+        file_sha256(folder / _file_name(name)) == manifest["arrays"][name]["sha256"]
+        for name in names
+    )
 
 
 def _flush(stream: IO[Any]) -> None:

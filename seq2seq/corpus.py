@@ -23,14 +23,14 @@ from seq2seq.array_folder import (
     dtype_of_ids,
     file_sha256,
     fingerprint,
-    is_undamaged,
     mapped_arrays,
     read_manifest,
     replacing,
+    reusable,
     write_manifest,
 )
 from seq2seq.config import Config, DataConfig
-from seq2seq.errors import DataError, Seq2SeqError, unreadable
+from seq2seq.errors import DataError, unreadable
 from seq2seq.lines import LineCounts, one_line, read_lines
 from seq2seq.pairs import (
     Pair,
@@ -129,8 +129,8 @@ def encode_corpus(
     stamps = [_stamp(path) for path in paths]
     held_out = {hash((pair.source, pair.target)) for pair in validation}
     key = _key(data, tokenizers, validation)
-    if (counts := _reusable(folder, key)) is not None:
-        return counts
+    if (found := reusable(folder, key, _ARRAY_NAMES, _counts)) is not None:
+        return replace(found, reused=True)
     counts = PairCounts()
     with replacing(folder, _ARRAY_NAMES) as temporary:
         hashes = array("q")
@@ -326,14 +326,3 @@ def _counts(fields: Mapping[str, Any]) -> PairCounts:
         for side in ("source_files", "target_files")
     }
     return PairCounts(**{**fields, **files})
-
-
-def _reusable(folder: Path, key: Mapping[str, Any]) -> PairCounts | None:
-    """The counts of the corpus in `folder` if it is that of `key` and undamaged."""
-    try:
-        manifest = read_manifest(folder, form=_FORMAT)
-        if manifest["key"] != key or not is_undamaged(folder, manifest, _ARRAY_NAMES):
-            return None
-        return replace(_counts(manifest["counts"]), reused=True)
-    except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
-        return None  # no corpus here, or a damaged one: it is encoded anew

@@ -20,14 +20,14 @@ from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
     fingerprint,
-    is_undamaged,
     mapped_arrays,
     read_manifest,
     replacing,
+    reusable,
     write_manifest,
 )
 from seq2seq.config import TextDataConfig
-from seq2seq.errors import DataError, Seq2SeqError, UsageError
+from seq2seq.errors import DataError, UsageError
 from seq2seq.lines import read_text
 from seq2seq.pairs import check_rereadable
 from seq2seq.text_tokenizer import TextTokenizer
@@ -155,8 +155,8 @@ def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> Tex
     """
     key = {"format": _FORMAT, "tokenizer": tokenizer.fingerprint}
     key |= {name: _sha256(text) for name, text in parts._asdict().items()}
-    if (counts := _reusable(folder, key)) is not None:
-        return counts
+    if (counts := reusable(folder, key, TextParts._fields, _counts_of)) is not None:
+        return replace(counts, reused=True)
     found, arrays = {}, {}
     with replacing(folder, TextParts._fields) as temporary:
         for name, text in parts._asdict().items():
@@ -326,14 +326,3 @@ def _counts_of(fields: dict[str, Any]) -> TextCounts:
         for name in TextParts._fields
     )
     return TextCounts(training, validation, test)
-
-
-def _reusable(folder: Path, key: dict[str, Any]) -> TextCounts | None:
-    """The counts of the text in `folder` if it is that of `key` and undamaged."""
-    try:
-        manifest = read_manifest(folder, form=_FORMAT)
-        if manifest["key"] != key or not is_undamaged(folder, manifest, TextParts._fields):
-            return None
-        return replace(_counts_of(manifest["counts"]), reused=True)
-    except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
-        return None  # no text here, or a damaged one: it is encoded anew

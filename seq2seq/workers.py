@@ -130,7 +130,8 @@ class Workers:
         ]
         if faults:
             raise UsageError(
-                "; ".join(faults) + "; give all workers the same configuration, text and versions"
+                "; ".join(faults) + "; give all workers the same configuration, text and versions; "
+                f"what a worker keeps of an earlier run is in {WORKERS}/INDEX of its model folder"
             )
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:

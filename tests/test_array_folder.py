@@ -9,10 +9,10 @@ from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
     file_sha256,
-    is_undamaged,
     mapped_arrays,
     read_manifest,
     replacing,
+    reusable,
     write_manifest,
 )
 from seq2seq.errors import StorageError, UsageError
@@ -27,7 +27,23 @@ def write(folder, **arrays):
                 for piece in pieces:
                     array.append(piece)
                 about[name] = array.finish()
-        write_manifest(temporary, {"key": {"format": 1}, "arrays": about})
+        write_manifest(temporary, {"key": {"format": 1}, "arrays": about, "counts": {"n": 7}})
+
+
+def counted(folder, *names, key=None):
+    """What is counted in `folder`, if it can be used again."""
+    return reusable(folder, key or {"format": 1}, names, lambda counts: counts["n"])
+
+
+def test_arrays_of_another_key_or_form_or_of_no_folder_are_not_used_again(tmp_path):
+    assert counted(tmp_path / "f", "a") is None
+    write(tmp_path / "f", a=[[1, 2]])
+    assert counted(tmp_path / "f", "a") == 7
+    assert counted(tmp_path / "f", "a", key={"format": 1, "text": "another"}) is None
+    assert counted(tmp_path / "f", "a", key={"format": 2}) is None
+    assert counted(tmp_path / "f", "missing") is None
+    with pytest.raises(ZeroDivisionError):  # a fault of the program is not taken for damage
+        reusable(tmp_path / "f", {"format": 1}, ["a"], lambda counts: counts["n"] / 0)
 
 
 def test_arrays_are_their_pieces_one_after_the_other(tmp_path):
@@ -36,7 +52,7 @@ def test_arrays_are_their_pieces_one_after_the_other(tmp_path):
     arrays = mapped_arrays(tmp_path / "f", manifest, ["a", "empty"])
     assert arrays["a"].tolist() == [1, 2, 3, 4, 5]
     assert (arrays["empty"].tolist(), arrays["empty"].dtype) == ([], np.int32)
-    assert is_undamaged(tmp_path / "f", manifest, ["a", "empty"])
+    assert counted(tmp_path / "f", "a", "empty") == 7
 
 
 def test_the_manifest_has_size_and_sum_of_each_array(tmp_path):
@@ -51,7 +67,7 @@ def test_a_changed_byte_is_damage_and_a_missing_one_is_refused(tmp_path):
     write(tmp_path / "f", a=[[1, 2]])
     manifest = read_manifest(tmp_path / "f", form=1)
     (tmp_path / "f" / "a.bin").write_bytes(b"\1\0\0\0\3\0\0\0")
-    assert not is_undamaged(tmp_path / "f", manifest, ["a"])
+    assert counted(tmp_path / "f", "a") is None
     (tmp_path / "f" / "a.bin").write_bytes(b"\1\0\0\0\2\0\0")
     with pytest.raises(ValueError, match=r"a\.bin has 7 bytes, not 8"):
         mapped_arrays(tmp_path / "f", manifest, ["a"])
