@@ -204,14 +204,12 @@ def make_batch(
     places = rows.tolist()
     sources = [corpus.source(row) for row in places]
     targets = [corpus.target(row) for row in places]
-    source_lengths = _fitting_lengths("source", sources, places, shape.source_length)
-    target_lengths = _fitting_lengths("target", targets, places, shape.target_length)
+    _check_fit("source", sources, places, shape.source_length)
+    _check_fit("target", targets, places, shape.target_length)
     return Batch(
-        source=padded(sources, source_lengths, shape.source_length, source_pad_id),
-        source_lengths=source_lengths,
-        target=padded(targets, target_lengths, shape.target_length, target_pad_id),
-        target_lengths=target_lengths,
-        rows=rows.astype(np.int64),
+        *padded(sources, source_pad_id, shape.source_length),
+        *padded(targets, target_pad_id, shape.target_length),
+        rows.astype(np.int64),
     )
 
 
@@ -269,20 +267,20 @@ def padded_length(length: int) -> int:
 
 
 def padded(
-    sequences: Sequence[Integers], lengths: NDArray[np.int32], width: int, pad_id: int
-) -> NDArray[np.int32]:
-    """`sequences` one below the other, filled up to `width` with `pad_id`; `[B, width]` int32.
+    sequences: Sequence[Integers | Sequence[int]], pad_id: int, width: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """B sequences one below the other `[B, width]` and their lengths `[B]`, int32.
 
     Args:
-        sequences: B of them.
-        lengths: Of each, `[B]`.
-        width: At least the longest.
-        pad_id: What fills.
+        sequences: At least one.
+        pad_id: What they are filled up with.
+        width: At least the longest length, which it is if left out.
     """
+    lengths = np.array([len(each) for each in sequences], np.int32)
+    width = int(lengths.max()) if width is None else width
     ids = np.full((len(sequences), width), pad_id, np.int32)
-    if sequences:
-        ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
-    return ids
+    ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
+    return ids, lengths
 
 
 def _check_at_least(least: int, name: str, value: int) -> None:
@@ -408,15 +406,10 @@ def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *itertools.accumulate(sizes)]
 
 
-def _fitting_lengths(
-    side: str, sequences: Sequence[Integers], rows: Sequence[int], longest: int
-) -> NDArray[np.int32]:
-    """The lengths of `sequences`, `[B]` int32, none of them over `longest`."""
-    lengths = np.fromiter(map(len, sequences), np.int32, len(sequences))
-    if lengths.max(initial=0) > longest:
-        place = int(np.argmax(lengths))
-        raise DataError(
-            f"row {rows[place]}: got {lengths[place]} {side} ids, expected at most {longest} "
-            "by the lengths of the corpus; encode it again"
-        )
-    return lengths
+def _check_fit(side: str, sequences: Sequence[Integers], rows: Sequence[int], longest: int) -> None:
+    for row, sequence in zip(rows, sequences, strict=True):
+        if len(sequence) > longest:
+            raise DataError(
+                f"row {row}: got {len(sequence)} {side} ids, expected at most {longest} "
+                "by the lengths of the corpus; encode it again"
+            )

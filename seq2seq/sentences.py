@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seq2seq.batches import padded
 from seq2seq.errors import DataError, UsageError
 from seq2seq.search_options import SearchOptions
 from seq2seq.tokenizer import Tokenizer, TokenizerPair
@@ -202,15 +203,6 @@ def batch_of(
         "constraints": _padded_constraints(sentences),
         "numbers": np.array([each.number for each in sentences], np.int64),
     }
-
-
-def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids `[B, S]` int32, filled up with `pad_id`, and lengths `[B]` int32."""
-    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
-    ids = np.full((len(sequences), lengths.max()), pad_id, np.int32)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-    return ids, lengths
 
 
 def _padded_constraints(sentences: Sequence[Sentence]) -> np.ndarray:

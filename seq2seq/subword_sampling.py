@@ -159,9 +159,8 @@ def _drawn(
     for row, length in zip(rows.tolist(), lengths.tolist(), strict=True):
         ids = [*sampler.sample(row[: length - 1], random), row[length - 1]]
         found.append(np.array(ids if len(ids) <= most else row[:length], np.int32))
-    new_lengths = np.array([len(ids) for ids in found], np.int32)
-    width = padded_length(int(new_lengths.max()))
-    return padded(found, new_lengths, width, sampler.tokenizer.pad_id), new_lengths
+    width = padded_length(max(map(len, found)))
+    return padded(found, sampler.tokenizer.pad_id, width)
 
 
 def _uniform(seed: int, epoch: int, step: int) -> Iterator[float]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
+from seq2seq.batches import padded
 from seq2seq.config import Config, dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.model_files import TOKENIZER_FOLDER, naming
@@ -36,7 +37,6 @@ from seq2seq.sentences import (
     check_not_one_text,
     checked_texts,
     encoded,
-    padded,
     requests_of,
     windows,
 )

@@ -15,6 +15,7 @@ from seq2seq.batches import (
     BatchShape,
     batches_from,
     make_batch,
+    padded,
     padded_length,
 )
 from seq2seq.errors import DataError, UsageError
@@ -299,6 +300,15 @@ def test_places_outside_of_training_are_refused(ask):
 
 
 # ---- one batch
+
+
+def test_sequences_are_filled_up_to_the_longest_or_to_a_width():
+    for width, fill in ((None, []), (4, [7])):
+        ids, lengths = padded([[1, 2, 3], [], np.array([4])], 7, width)
+        assert ids.tolist() == [[1, 2, 3, *fill], [7, 7, 7, *fill], [4, 7, 7, *fill]]
+        assert lengths.tolist() == [3, 0, 1]
+        assert (ids.dtype, lengths.dtype) == (np.int32, np.int32)
+    assert padded([[], []], 7)[0].shape == (2, 0)
 
 
 def test_a_batch_is_padded_on_the_right_with_the_pad_id_of_its_side():
