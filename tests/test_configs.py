@@ -95,6 +95,7 @@ def test_the_published_run_has_its_settings_and_its_number_of_updates():
 OF_PLAIN_MODELS = {
     "model.attention",
     "model.dropout",
+    "training.consistency",
     "training.ema_decay",
     "training.learning_rate",
     "training.max_epochs",
