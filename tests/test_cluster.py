@@ -143,7 +143,7 @@ def test_workers_with_different_models_are_an_error_and_nothing_is_written(
     output = tmp_path / "output"
     options = [loaded, *inputs, "-o", str(output), "--engine=ray", "--batch-size=1"]
     assert main(["translate", *options]) == 4
-    assert "error: workers have not loaded the same model: it was changed" in output_of(capsysbinary)[1]
+    assert "error: workers have not loaded the same model: it " in output_of(capsysbinary)[1]
     assert names(output) == [".lock"]
 
 
