@@ -60,7 +60,7 @@ def main(
     reference: Annotated[Path, typer.Option(help="Their translations.")],
     points: Annotated[int, typer.Option(help="Validations of the stock model.", min=1)] = 5,
     rate: Annotated[
-        float | None, typer.Option(help="Highest of the stock model; as configured if left out.")
+        float | None, typer.Option(help="Highest of the stock model, if not as ours.", min=0.0)
     ] = None,
 ) -> None:
     """The curves of both, then their scores."""

@@ -229,7 +229,10 @@ def _check_together(options: SearchOptions) -> None:
 
 
 def _check_number(name: str, value: float, *, above_zero: bool) -> None:
-    """Raises a UsageError if `value` is less, or more or closer to 0 than float32 can be."""
+    """Raises a UsageError if `value` is negative, no number, or not one that float32 can hold.
+
+    0 is allowed unless `above_zero`.
+    """
     if not (_SMALLEST if above_zero else 0.0) <= value <= _LARGEST:
         expected = "above 0" if above_zero else "of 0 or more"
         raise UsageError(f"{name}: got {value}, expected a number {expected}, at most {_LARGEST}")

@@ -12,7 +12,7 @@ from seq2seq.decoder import Decoder, DecoderLayout, DecoderState
 from seq2seq.lstm import forward_only
 from seq2seq.search import Start, sample_onwards
 
-_MOST_DRAWERS = 32  # traced graphs that are kept, one for each top_k
+_MOST_DRAWERS = 32  # traced graphs that are kept: one for each top_k, with nucleus or without
 _TEXTS = tf.TensorSpec([None], tf.int32)
 _IDS = tf.TensorSpec([None, None], tf.int32)
 

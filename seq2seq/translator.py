@@ -137,7 +137,7 @@ class Translator:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of `weights`, `tokenizer` and `configuration`, and the `precision`: all it is."""
+        """Hashes of `weights`, `tokenizer` and `configuration`, and the products' `precision`."""
         tokenizers = f"{self.tokenizers.source.fingerprint} {self.tokenizers.target.fingerprint}"
         weights = hashlib.sha256()
         for model in self.models:

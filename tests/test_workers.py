@@ -66,7 +66,9 @@ def test_a_worker_with_other_things_than_the_chief_is_named_with_them() -> None:
     workers = Told(0, [*numbers, *numbers])
     workers.check_same({"configuration": one, "corpus": one})
     with pytest.raises(
-        UsageError, match=r"^worker 1 has another corpus than the chief, worker 0; give all workers"
+        UsageError,
+        match=r"^worker 1 has another corpus than the chief, worker 0; give all workers the same .*"
+        r"; what a worker keeps of an earlier run is in workers/INDEX of its model folder$",
     ):
         workers.check_same({"configuration": one, "corpus": other})
 
