@@ -98,8 +98,9 @@ def new_start(folder: Path, config: AnyConfig, start: Start | None) -> Iterator[
     """A folder in which to lay out what a training begins with.
 
     At the end of the block all that is in it takes the place of the model in `folder`, if there is
-    one; files of it that are open then stay open, under their new names. If the block fails, that is as it was; but where weights were to be begun with a mark is
-    left, and nothing is gone on with in `folder` until it is gone.
+    one; files of it that are open then stay open, under their new names. If the block fails, that
+    model is as it was; but where weights were to be begun with a mark is left, and nothing is gone
+    on with in `folder` until it is gone.
 
     Args:
         folder: The model folder, locked.
