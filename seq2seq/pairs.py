@@ -21,7 +21,7 @@ from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lin
 _ONE_LINE_FILE_BYTES = 100_000  # a file of one line is suspicious from this size on
 _FIRST_LINES = 5  # line numbers kept of each reason for which pairs are left out
 
-OnBadUtf8 = Literal["error", "skip"]
+OnBadPair = Literal["error", "skip"]
 Reason = Literal["blank", "too_long", "bad_utf8"]
 _REASONS: tuple[Reason, ...] = ("blank", "too_long", "bad_utf8")
 _REASON_WORDS = {"blank": "blank", "too_long": "too long", "bad_utf8": "not UTF-8"}
@@ -149,7 +149,7 @@ def read_pairs(
     sources: Sequence[Path],
     targets: Sequence[Path],
     *,
-    on_bad_utf8: OnBadUtf8 = "error",
+    on_bad_utf8: OnBadPair = "error",
     counts: PairCounts | None = None,
 ) -> Iterator[Pair]:
     """The pairs of parallel files, blank ones too.
@@ -303,7 +303,7 @@ def line_numbers(first: Sequence[int], count: int | None = None) -> str:
 
 
 def _lines(
-    paths: Sequence[Path], files: Sequence[LineCounts], on_bad_utf8: OnBadUtf8
+    paths: Sequence[Path], files: Sequence[LineCounts], on_bad_utf8: OnBadPair
 ) -> Iterator[str | None]:
     """The lines of files that follow on; None is one that is to be skipped."""
     for path, counts in zip(paths, files, strict=True):

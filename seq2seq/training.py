@@ -45,7 +45,7 @@ from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.signals import signals_noted
 from seq2seq.training_folder import check_room, goes_on, new_start
-from seq2seq.training_records import Window, validation_record
+from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.workers import WORKERS, Workers, check_shared, lost_workers_told, start_workers
 
@@ -340,18 +340,18 @@ class _Run:
 
     def finish(self, reporter: Reporter | Onlooker) -> TrainingResult:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
-        window = Window()
+        recent = RecentUpdates()
         with self._batches() as batches, signals_noted() as received:
             while not self._is_complete():
-                self._update(window, batches)
+                self._update(recent, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.
                 signal_number = int(self._workers.gather([*received, 0][:1]).max())
                 validates = self._is_validation_step()
                 saves = validates or bool(signal_number) or self._is_time_to_save()
                 if saves or self.step % self._config.training.log_every_steps == 0:
-                    record = window.record(self.step, self._seconds())
+                    record = recent.record(self.step, self._seconds())
                     reporter.training(record)
-                    window = Window()
+                    recent = RecentUpdates()
                 if validates:
                     self._validate(reporter, record)
                 if saves:
@@ -359,7 +359,7 @@ class _Run:
                         self._standing = replace(self._standing, best=dict(record))
                     self._save(reporter, is_last=bool(signal_number) or self._is_complete())
                     self._saved_at = time.monotonic()
-                    window = Window()
+                    recent = RecentUpdates()
                 if signal_number and self.step < self.total_steps:
                     raise Interrupted(
                         f"stopped by signal {signal_number} after step {self.step}, which is "
@@ -382,7 +382,7 @@ class _Run:
             for place in self._share
         )
 
-    def _update(self, window: Window, batches: Iterator[Numbered]) -> None:
+    def _update(self, recent: RecentUpdates, batches: Iterator[Numbered]) -> None:
         chosen = [next(batches) for _ in self._share]
         rate = learning_rate(
             self._config.training,
@@ -398,7 +398,7 @@ class _Run:
                 learning_rate=rate,
             )
         self.step += 1
-        window.add(self.step, chosen, sums, rate)
+        recent.add(self.step, chosen, sums, rate)
 
     def _is_validation_step(self) -> bool:
         if self.step == self.total_steps:

@@ -11,7 +11,7 @@ from seq2seq.experiment import Location, Numbered, Validation
 from seq2seq.updates import UpdateSums
 
 
-class Window:
+class RecentUpdates:
     """The updates since the last record; their sums leave the device only when asked for."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Window:
                 )
         each = [sums for *_, sums in self._updates]
         tokens = sum(float(one.tokens) for one in each)
-        window_seconds = time.monotonic() - self._started
+        elapsed = time.monotonic() - self._started
         return {
             "step": step,
             "epoch": self._epoch,
@@ -58,7 +58,7 @@ class Window:
             "accuracy": sum(float(one.correct) for one in each) / tokens,
             "gradient_norm": float(each[-1].gradient_norm),
             "learning_rate": self._learning_rate,
-            "target_tokens_per_second": tokens / window_seconds,
+            "target_tokens_per_second": tokens / elapsed,
             "seconds": seconds,
         }
 

@@ -1,4 +1,4 @@
-"""Records of updates and validations: sums over the tokens of a window, worked by hand."""
+"""Records of updates and validations: sums over the tokens of several updates, worked by hand."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from seq2seq.errors import DivergenceError
 from seq2seq.experiment import Numbered, Validation
-from seq2seq.training_records import Window, validation_record
+from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.updates import UpdateSums
 
 
@@ -20,13 +20,13 @@ def sums_of(*values: float) -> UpdateSums:
     return UpdateSums(*map(tf.constant, values))
 
 
-def test_a_window_weighs_every_token_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_weighs_every_token_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 102.5])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    window = Window()
-    window.add(4, [batch_of(0)], sums_of(9.0, 1.0, 2.0, 5.0), 0.25)
-    window.add(5, [batch_of(0), batch_of(1)], sums_of(3.0, 5.0, 6.0, 0.5), 0.125)
-    assert window.record(5, 77.0) == {
+    recent = RecentUpdates()
+    recent.add(4, [batch_of(0)], sums_of(9.0, 1.0, 2.0, 5.0), 0.25)
+    recent.add(5, [batch_of(0), batch_of(1)], sums_of(3.0, 5.0, 6.0, 0.5), 0.125)
+    assert recent.record(5, 77.0) == {
         "step": 5,
         "epoch": 2,  # counted from 1
         "split": "train",
@@ -41,13 +41,13 @@ def test_a_window_weighs_every_token_the_same(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
 def test_the_update_that_diverged_is_named_with_the_text_of_all_its_batches(norm: float) -> None:
-    window = Window()
-    window.add(4, [batch_of(0, "a:1")], sums_of(1.0, 1.0, 1.0, 1.0), 0.25)
-    window.add(5, [batch_of(0, "a:7"), batch_of(0, "a:9")], sums_of(1.0, 1.0, 1.0, norm), 0.5)
-    window.add(6, [batch_of(0, "a:8")], sums_of(1.0, 1.0, 1.0, 1.0), 0.5)
+    recent = RecentUpdates()
+    recent.add(4, [batch_of(0, "a:1")], sums_of(1.0, 1.0, 1.0, 1.0), 0.25)
+    recent.add(5, [batch_of(0, "a:7"), batch_of(0, "a:9")], sums_of(1.0, 1.0, 1.0, norm), 0.5)
+    recent.add(6, [batch_of(0, "a:8")], sums_of(1.0, 1.0, 1.0, 1.0), 0.5)
     message = r"step 5: the gradient is not finite \(learning rate 0\.5; a:7; a:9\)"
     with pytest.raises(DivergenceError, match=message):
-        window.record(6, 1.0)
+        recent.record(6, 1.0)
 
 
 def test_a_validation_is_recorded_with_where_training_stood() -> None:
