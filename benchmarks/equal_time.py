@@ -35,8 +35,8 @@ from seq2seq.comparison import check_can_compare, compare
 from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
 from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import bleu, evaluate
-from seq2seq.experiment import ENCODED
 from seq2seq.lines import read_lines
+from seq2seq.model_files import ENCODED_FOLDER
 from seq2seq.schedules import learning_rate
 
 
@@ -137,7 +137,7 @@ class _Stock:
 @contextmanager
 def _batches(folder: Path, translator: Translator) -> Iterator[Iterator[Batch]]:
     """Those that the model of `folder` was trained on, epoch after epoch."""
-    corpus, config = ParallelIds.open(folder / ENCODED), translator.config
+    corpus, config = ParallelIds.open(folder / ENCODED_FOLDER), translator.config
     plan = BatchPlan(
         corpus.source_lengths,
         corpus.target_lengths,

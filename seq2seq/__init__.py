@@ -7,6 +7,8 @@ The modules in reading order. Those marked * import TensorFlow.
 
     errors            what users can cause, and the exit code of each
     config            the TOML file of an experiment; the only place where its defaults live
+    durable_files     files and folders that are there whole or not at all, and have one writer
+    model_files       what the files of a model folder are called; looked at before they are read
     console           what commands tell on stderr: messages, progress
     lines             the reader of every text file
     streams           what the command line reads and writes
@@ -39,10 +41,9 @@ The modules in reading order. Those marked * import TensorFlow.
     translation_experiment * training a translator: its data, model and scores
     language_model_experiment * training a language model
     signals           SIGINT and SIGTERM, which end what is being done in good order
-    training_folder * a model folder made ready for training: new, gone on with, or overwritten
+    training_folder   a model folder made ready for training: new, gone on with, or overwritten
     training_records * what happened in a training, as records for metrics.jsonl
     training        * the loop: updates, validation, early stopping
-    model_files       files of a model folder, looked at before they are read
     checkpoint        weights and training state that exist whole or not at all
     new_model         a model folder of weights that were found elsewhere
     fine_tuning       training that begins with another model's weights
@@ -70,11 +71,13 @@ The modules in reading order. Those marked * import TensorFlow.
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output
     file_translation  files and streams through a translator
+    file_evaluation   files in, scores out
     cluster           files through a translator on many machines
     attention_plot    where the model looked, as a picture
     inspection        what a model folder holds
     demo_corpus       two small languages, made by rule
     demo              the whole way on a corpus of its own
+    failures          what a command tells when it fails, and its exit code
     cli               the command line
 
     from seq2seq import Translator

@@ -16,8 +16,8 @@ from typing import IO, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.errors import Seq2SeqError, UsageError, unreadable, unwritable
-from seq2seq.model_files import sync
+from seq2seq.durable_files import file_sha256, sync
+from seq2seq.errors import Seq2SeqError, UsageError, unwritable
 
 _MANIFEST = "manifest.json"
 _Counts = TypeVar("_Counts")
@@ -117,19 +117,6 @@ def reusable(
         return counts_of(manifest["counts"])
     except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
         return None  # nothing here, or damaged: it is made anew
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file.
-
-    Raises:
-        StorageError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as err:
-        raise unreadable(path, err) from err
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.checkpoint import CHECKPOINTS, checkpoint_steps, load_step_weights, locked
+from seq2seq.checkpoint import checkpoint_steps, load_step_weights
 from seq2seq.config import AnyConfig, load_any_model_config
+from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, UsageError, unwritable
-from seq2seq.model_files import TOKENIZER_FOLDER, publish_folder
+from seq2seq.model_files import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER
 from seq2seq.new_model import load_any_tokenizer, write_new_model
 
 _FEWEST = 2
@@ -107,7 +108,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     temporary = folder.with_name(f".tmp-{folder.name}")
     with locked(temporary):
         try:
-            for left_over in (CHECKPOINTS, TOKENIZER_FOLDER):  # by one that was killed
+            for left_over in (CHECKPOINTS_FOLDER, TOKENIZER_FOLDER):  # by one that was killed
                 shutil.rmtree(temporary / left_over, ignore_errors=True)
             yield temporary
             publish_folder(temporary, folder)

@@ -12,8 +12,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,16 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from seq2seq.errors import LockedError, ModelError, unwritable
+from seq2seq.durable_files import publish_folder, sync, write_whole
+from seq2seq.errors import ModelError, unwritable
 from seq2seq.model_files import (
+    BEST_FILE,
+    CHECKPOINTS_FOLDER,
     TOKENIZER_FOLDER,
     check_plain,
-    publish_folder,
     read_record,
-    sync,
-    write_whole,
 )
 
-CHECKPOINTS = "checkpoints"
-BEST_FILE = "best.json"
 MANIFEST = "MANIFEST.json"
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -209,7 +206,7 @@ def read_best(folder: Path) -> dict[str, Any] | None:
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, ascending; whether they are whole is not looked at."""
-    names = (path.name for path in (folder / CHECKPOINTS).glob("step-*"))
+    names = (path.name for path in (folder / CHECKPOINTS_FOLDER).glob("step-*"))
     return sorted(int(name[5:]) for name in names if name[5:].isdigit())
 
 
@@ -233,44 +230,12 @@ def prune_checkpoints(folder: Path, *, keep: int) -> None:
     kept = set(checkpoint_steps(folder)[-keep:]) | ({best["step"]} if best else set())
     for step in set(checkpoint_steps(folder)) - kept:
         shutil.rmtree(_path(folder, step), ignore_errors=True)
-    for path in (folder / CHECKPOINTS).glob(".tmp-*"):
+    for path in (folder / CHECKPOINTS_FOLDER).glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process that writes it; the kernel lets go if that dies.
-
-    Raises:
-        LockedError: Another process holds it.
-        StorageError: The folder cannot be written to.
-    """
-    import fcntl  # POSIX only
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sync(folder.parent)
-        file = (folder / ".lock").open("a+", encoding="utf-8")
-    except OSError as err:
-        raise unwritable(folder, err) from err
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), f"pid {os.getpid()} on {os.uname().nodename}".encode())
-        except BlockingIOError as err:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise LockedError(
-                f"{folder}: another process is writing here ({owner}); wait for it or stop it"
-            ) from err
-        except OSError as err:  # a file system without locks, a full disk
-            raise unwritable(folder, err) from err
-        yield
-
-
 def _path(folder: Path, step: int) -> Path:
-    return folder / CHECKPOINTS / f"step-{step}"
+    return folder / CHECKPOINTS_FOLDER / f"step-{step}"
 
 
 def _in_order(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -296,7 +261,7 @@ def _best_path(folder: Path) -> Path:
 
 
 def _nothing_usable(folder: Path, damaged: Sequence[str]) -> ModelError:
-    reason = "; ".join(damaged) or f"no checkpoint in {folder / CHECKPOINTS}"
+    reason = "; ".join(damaged) or f"no checkpoint in {folder / CHECKPOINTS_FOLDER}"
     return ModelError(f"{folder}: no usable checkpoint: {reason}")
 
 

@@ -6,10 +6,9 @@ needs TensorFlow, so help and wrong usage answer at once.
 
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,24 +21,24 @@ from seq2seq.config import (
     load_model_config,
 )
 from seq2seq.console import say
-from seq2seq.errors import DataError, Interrupted, Seq2SeqError, StorageError, UsageError
-from seq2seq.file_translation import Job, best_texts, translate_file, translate_stream
-from seq2seq.lines import OnBadUtf8, check_line_counts, read_lines, read_text
+from seq2seq.errors import UsageError
+from seq2seq.failures import tell_failure
+from seq2seq.file_translation import Job, translate_file, translate_stream
+from seq2seq.lines import OnBadUtf8
 from seq2seq.output_formats import Unit, renderer
-from seq2seq.search_options import Options, Sampling, SearchOptions, search_options
-from seq2seq.signals import Terminated, terminable
+from seq2seq.search_options import Options, Sampling, search_options
+from seq2seq.signals import terminable
 from seq2seq.streams import (
     check_has_folder,
     check_new,
     occupy_standard_streams,
-    standard_input,
     standard_output,
     write_new,
 )
 from seq2seq.translator import Translator
 
 if TYPE_CHECKING:
-    from seq2seq.report import Report
+    from seq2seq.generator import TextScore
     from seq2seq.training import TrainingResult
 
 _BETWEEN_SAMPLES = "-" * 20
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as err:
         if debug:
             traceback.print_exc()
-        return _failed(err)
+        return tell_failure(err)
     return 0
 
 
@@ -78,10 +77,10 @@ def _options(
         bool, typer.Option("--debug", help="Show a traceback with every error.")
     ] = False,
 ) -> None:
-    """LSTM translation: train on raw parallel text, translate, score, evaluate."""
+    """LSTM translators and language models: train on raw text, translate, evaluate, write."""
 
 
-@app.command()
+@app.command(short_help="Train a translator or a language model.")
 def train(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG.toml", help="The experiment, as in configs/.")
@@ -101,7 +100,7 @@ def train(
         bool,
         typer.Option(
             "--overwrite",
-            help="Train in place of the model in the folder; it goes when the new one can begin.",
+            help="Replace the model in the folder, once the new one is ready to train.",
         ),
     ] = False,
     init: Annotated[
@@ -141,13 +140,13 @@ def train(
     say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result)}")
 
 
-@app.command()
+@app.command(short_help="Translate text, line by line.")
 def translate(
     model: ModelFolder,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...",
+            metavar="INPUT",
             help="Text file, one sentence a line; - or none is stdin. Several with --engine ray.",
         ),
     ] = None,
@@ -156,8 +155,8 @@ def translate(
         typer.Option(
             "--output",
             "-o",
-            help="File to write when all is done; with --engine ray the folder of such files, "
-            "named as the inputs.",
+            help="File to write when all is done, which must not exist; with --engine ray the "
+            "folder of such files, named as the inputs.",
             show_default="stdout",
         ),
     ] = None,
@@ -171,8 +170,8 @@ def translate(
     n_best: Annotated[
         int,
         typer.Option(
-            help="Translations of each line, best first; more than 1 as text are printed as "
-            "Moses does: LINE ||| TEXT ||| LogProb= P ||| SCORE, lines counted from 0."
+            help="Translations of each line, best first, at most --beam-size; more than 1 as text "
+            "are printed as Moses does: LINE ||| TEXT ||| LogProb= P ||| SCORE, lines from 0."
         ),
     ] = 1,
     length_penalty: Annotated[
@@ -184,7 +183,10 @@ def translate(
         typer.Option(help="Divide by ((5 + length) / 6) ** penalty, or by length ** penalty."),
     ] = "gnmt",
     coverage_penalty: Annotated[
-        float, typer.Option(help="Higher leaves less of the source out; needs attention.")
+        float,
+        typer.Option(
+            help="Higher leaves less of the source out; needs attention and a beam of 2 or more."
+        ),
     ] = 0.0,
     min_length: Annotated[
         int, typer.Option(help="Fewest pieces of a translation, its end counted.")
@@ -197,12 +199,12 @@ def translate(
         ),
     ] = None,
     min_length_ratio: Annotated[
-        float, typer.Option(help="Fewest pieces for each piece of the source.")
+        float, typer.Option(help="Fewest pieces: this times those of the source.")
     ] = 0.0,
     max_length_ratio: Annotated[
         float | None,
         typer.Option(
-            help="Most pieces for each of the source, beside the model's max_length_offset.",
+            help="Most pieces: this times those of the source, plus decoding.max_length_offset.",
             show_default="the model's",
         ),
     ] = None,
@@ -213,7 +215,11 @@ def translate(
         float, typer.Option(help="Above 1 makes pieces said before less likely.")
     ] = 1.0,
     ban: Annotated[
-        list[str] | None, typer.Option(metavar="PIECE", help="Never say this piece; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="PIECE",
+            help="A piece never to be used, as jsonl shows pieces; repeatable.",
+        ),
     ] = None,
     prefix: Annotated[
         Path | None,
@@ -223,8 +229,8 @@ def translate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What each translation contains: a line for each, ||| between words or phrases. "
-            "Needs a beam, best of one more than they have pieces.",
+            help="What each translation must contain: a line for each, ||| between phrases. Needs "
+            "a beam; best is one more than the phrases have pieces.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -245,7 +251,11 @@ def translate(
         int | None, typer.Option(help="With --sample: draw from the K most likely pieces.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="With --sample: draw from this share of probability.")
+        float | None,
+        typer.Option(
+            help="With --sample: draw from the likeliest pieces that together have this "
+            "probability."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="With --sample: equal seeds draw equal translations.")
@@ -259,7 +269,8 @@ def translate(
     alignment: Annotated[
         Unit | None,
         typer.Option(
-            help="What i-j pairs of source and translation count; added to text after |||.",
+            help="Unit of the i-j pairs of the alignment; in text they follow the translation "
+            "after |||.",
             show_default="pieces in jsonl, none in text",
         ),
     ] = None,
@@ -271,7 +282,10 @@ def translate(
     ] = "error",
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="ray translates on a cluster (needs the extra `ray`)."),
+        typer.Option(
+            help="ray translates files on a cluster (needs the extra `ray`); without --resume, "
+            "--prefix and --constraints."
+        ),
     ] = "local",
     address: Annotated[
         str | None,
@@ -334,8 +348,11 @@ def translate(
         if attentions == {"none"}:
             raise UsageError(f"--alignment: {model} has no attention (model.attention)")
     if engine == "ray":
+        from seq2seq.cluster import jobs_of, translate_files  # heavier than what others need
+
+        jobs = jobs_of(job, sources or [])
         with terminable():
-            _translate_on_cluster(job, sources or [], options, workers=workers, address=address)
+            translate_files(jobs, window_size=options.window_size, workers=workers, address=address)
         return
     job.check(resume=resume)
     with terminable():
@@ -345,7 +362,7 @@ def translate(
             translate_stream(job)
 
 
-@app.command()
+@app.command(short_help="Draw where the model looks.")
 def attention(
     model: ModelFolder,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One source sentence.")],
@@ -381,7 +398,7 @@ def attention(
     standard_output().write(f"{' '.join(details.source)}\n{' '.join(details.target)}\n")
 
 
-@app.command()
+@app.command(short_help="Score given translations.")
 def score(
     model: ModelFolder,
     source: Annotated[Path, typer.Option(help="Text file, one sentence a line.")],
@@ -404,7 +421,7 @@ def score(
         )
 
 
-@app.command()
+@app.command(short_help="BLEU, chrF and TER, or perplexity.")
 def evaluate(
     model: Annotated[
         Path | None,
@@ -412,7 +429,10 @@ def evaluate(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(help="Text to translate, or of a language model to tell the likelihood of."),
+        typer.Option(
+            help="Text to translate; for a language model, the text to score.",
+            show_default="a language model's own test text",
+        ),
     ] = None,
     reference: Annotated[
         list[Path] | None,
@@ -445,16 +465,18 @@ def evaluate(
     print loss (nats), perplexity and bits per character of a text. BLEU splits words as the model's
     validation does; 13a where no MODEL is given.
     """
-    if hypothesis is None and (model is None or source is None):
-        raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
+    from seq2seq.file_evaluation import evaluate_files, score_file, score_test_text  # heavier
+
     if model and isinstance(load_any_model_config(model), LanguageModelConfig):
         others = hypothesis or baseline or lowercase or report or output_format == "jsonl"
-        if source is None or others or reference:
-            raise UsageError(f"evaluate: {model} is a language model: needs --source and no more")
-        _evaluate_text(model, source, as_json=output_format == "json")
+        if others or reference:
+            raise UsageError(f"evaluate: {model} is a language model: takes --source and no more")
+        scored = score_file(model, source) if source else score_test_text(model)
+        standard_output().write(_text_score(scored, as_json=output_format == "json"))
+        if scored.unknown:
+            name = source or f"{model}, test text"
+            say(f"warning: {name}: {scored.unknown:,} symbols are scored as unknown to the model")
         return
-    if not reference:
-        raise UsageError("evaluate: needs --reference, the translations to compare with")
     if baseline and output_format == "jsonl" and not report:
         raise UsageError(
             "--baseline: has no effect with --format jsonl, which has no comparison; add --report "
@@ -466,7 +488,14 @@ def evaluate(
         check_new(report)
         check_has_folder(report)
         check_can_draw()
-    found = _report(model, source, hypothesis, reference, baseline, lowercase=lowercase)
+    found = evaluate_files(
+        reference or [],
+        model=model,
+        source=source,
+        hypothesis=hypothesis,
+        baseline=baseline,
+        lowercase=lowercase,
+    )
     for warning in found.evaluation.warnings:
         say(f"warning: {warning}")
     render = {"text": render_text, "json": render_json, "jsonl": render_jsonl}[output_format]
@@ -475,7 +504,7 @@ def evaluate(
         write_new(report, render_html(found).encode())
 
 
-@app.command()
+@app.command(short_help="Write text with a language model.")
 def generate(
     model: ModelFolder,
     prime: Annotated[
@@ -500,7 +529,10 @@ def generate(
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Draw from this share of probability.", show_default="the model's"),
+        typer.Option(
+            help="Draw from the likeliest symbols that together have this probability.",
+            show_default="the model's",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds write equal texts.")] = 0,
     samples: Annotated[
@@ -533,7 +565,7 @@ def generate(
     stream.write(f"\n{_BETWEEN_SAMPLES}\n".join(prime + text for text in texts) + "\n")
 
 
-@app.command()
+@app.command(short_help="Show what a model folder holds.")
 def inspect(model: ModelFolder) -> None:
     """Print what a model is: sizes, vocabulary, scores, files, configuration."""
     from seq2seq.inspection import describe, render
@@ -541,7 +573,7 @@ def inspect(model: ModelFolder) -> None:
     standard_output().write(render(describe(model)))
 
 
-@app.command()
+@app.command(short_help="Average checkpoints of a model.")
 def average(
     model: ModelFolder,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Model folder to write; a new one.")],
@@ -559,7 +591,7 @@ def average(
     say(f"{done.folder}: mean of {len(done.steps)} checkpoints of {model}: steps {steps}")
 
 
-@app.command()
+@app.command(short_help="Write a SavedModel.")
 def export(
     model: ModelFolder,
     folder: Annotated[
@@ -610,7 +642,7 @@ def export(
     say(f"operations of tensorflow-text in it: {', '.join(done.foreign_operations)}")
 
 
-@app.command()
+@app.command(short_help="Try it all, offline, in minutes.")
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the corpus and the model.")] = Path(
         "demo"
@@ -620,44 +652,6 @@ def demo(
     from seq2seq.demo import run_demo
 
     run_demo(output)
-
-
-def _translate_on_cluster(
-    job: Job,
-    sources: Sequence[str],
-    options: SearchOptions,
-    *,
-    workers: int | None,
-    address: str | None,
-) -> None:
-    """Translates files into the folder that is the job's output."""
-    if job.output is None or not sources or "-" in sources:
-        raise UsageError(
-            "--engine ray: translates files into a folder: name the files, and the folder with "
-            "--output"
-        )
-    folder = job.output
-    # Absolute: workers have their own working folder.
-    absolute = [path.resolve() for path in job.models]
-    jobs = [
-        job._replace(
-            models=absolute,
-            source=str(Path(source).resolve()),
-            output=folder.resolve() / Path(source).name,
-        )
-        for source in sources
-    ]
-    for each in jobs:
-        each.check(resume=False)
-        if not each.can_resume:
-            raise UsageError(
-                f"--engine ray: {each.source}: is no regular file, of which each worker could read "
-                "a part; write it to one first"
-            )
-
-    from seq2seq.cluster import translate_files  # heavier than what other commands need
-
-    translate_files(jobs, window_size=options.window_size, workers=workers, address=address)
 
 
 def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
@@ -674,72 +668,13 @@ def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
     return Sampling(**given)
 
 
-def _evaluate_text(model: Path, source: Path, *, as_json: bool) -> None:
-    """Prints how likely a language model finds a text."""
-    from seq2seq.generator import LanguageModel
-
-    text = read_text(source)
-    if not text:
-        raise DataError(f"{source}: is empty; there is nothing to score")
-    score = LanguageModel.load(model).score(text)
-    if score.unknown:
-        say(f"warning: {source}: {score.unknown:,} symbols are scored as unknown to the model")
+def _text_score(score: "TextScore", *, as_json: bool) -> str:
     if as_json:
-        standard_output().write(json.dumps(score.record) + "\n")
-        return
-    for name, value in score.record.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-        standard_output().write(f"{name:<20}{shown}\n")
-
-
-def _report(
-    model: Path | None,
-    source: Path | None,
-    hypothesis: Path | None,
-    reference: Sequence[Path],
-    baseline: Path | None,
-    *,
-    lowercase: bool,
-) -> "Report":
-    """The evaluation of a translator's translations, or of given ones."""
-    from seq2seq.comparison import check_can_compare, compare
-    from seq2seq.evaluation import evaluate as evaluate_lines
-    from seq2seq.report import Report
-
-    config = load_model_config(model) if model else None
-    tokenizer = config.validation.bleu_tokenizer if config else "13a"
-    references = [list(read_lines(path)) for path in reference]
-    sources = list(read_lines(source)) if source else []
-    others = list(read_lines(baseline)) if baseline else []
-    lengths = [(str(path), len(lines)) for path, lines in zip(reference, references, strict=True)]
-    lengths[:0] = [(str(source), len(sources))] if source else []
-    if baseline:
-        lengths.append((str(baseline), len(others)))
-        check_can_compare(str(baseline), len(others))
-    check_line_counts(lengths)
-    if model and hypothesis is None:
-        name, hypotheses = f"translations of {source}", best_texts(model, sources)
-    else:
-        name = "standard input" if str(hypothesis) == "-" else str(hypothesis)
-        hypotheses = list(_lines(str(hypothesis)))
-    options: Any = {"tokenizer": tokenizer, "lowercase": lowercase, "hypothesis_name": name}
-    names = [str(path) for path in reference]
-    evaluation = evaluate_lines(hypotheses, references, reference_names=names, **options)
-    comparisons = compare(hypotheses, others, references, **options) if baseline else []
-    return Report(
-        title=f"{model}: {name}" if model else name,
-        evaluation=evaluation,
-        hypotheses=hypotheses,
-        references=references,
-        tokenizer=tokenizer,
-        lowercase=lowercase,
-        sources=sources,
-        comparisons=comparisons,
+        return json.dumps(score.record) + "\n"
+    return "".join(
+        f"{name:<20}{f'{value:.4f}' if isinstance(value, float) else f'{value:,}'}\n"
+        for name, value in score.record.items()
     )
-
-
-def _lines(source: str) -> Iterator[str]:
-    return standard_input().lines() if source == "-" else read_lines(Path(source))
 
 
 def _best(result: "TrainingResult") -> str:
@@ -747,57 +682,3 @@ def _best(result: "TrainingResult") -> str:
         return "not validated yet"
     signature = f" ({result.best['signature']})" if "signature" in result.best else ""
     return f"best: {result.headline} at step {result.best['step']:,}{signature}"
-
-
-def _failed(error: BaseException) -> int:
-    """Tells what went wrong in one line, and what there is to know besides; the exit code."""
-    _drop_unwritten()
-    exit_code = _told(error)
-    for note in getattr(error, "__notes__", ()):
-        say(note)
-    return exit_code
-
-
-def _told(error: BaseException) -> int:
-    match error:
-        case Interrupted():
-            say(str(error))
-            return error.exit_code
-        case Seq2SeqError():
-            say(f"error: {error}")
-            return error.exit_code
-        case typer.TyperException():
-            say(f"error: {_usage_message(error)}")
-            return error.exit_code
-        case BrokenPipeError():
-            return 128 + signal.SIGPIPE
-        case Terminated():
-            say("terminated")
-            return 128 + signal.SIGTERM
-        case KeyboardInterrupt():
-            say("interrupted")
-            return 128 + signal.SIGINT
-        case OSError() if error.filename is not None:  # a folder on the way that may not be entered
-            say(f"error: {error.filename}: {error.strerror}")
-            return StorageError.exit_code
-        case _:
-            say(
-                f"error: {type(error).__name__}: {error}; this should not happen: "
-                "seq2seq --debug COMMAND shows where it did"
-            )
-            return 1
-
-
-def _usage_message(error: typer.TyperException) -> str:
-    message = error.format_message().strip().removesuffix(".")
-    context = getattr(error, "ctx", None)
-    return f"{message}; see {context.command_path} --help" if context else message
-
-
-def _drop_unwritten() -> None:
-    """Drops what stdout cannot take: Python would try again at exit, and complain."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

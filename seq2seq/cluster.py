@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import errors
-from seq2seq.checkpoint import locked
+from seq2seq.durable_files import locked, write_whole
 from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, unwritable
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, LineCounts, line_blocks, read_block
-from seq2seq.model_files import write_whole
 from seq2seq.runtime import quiet_stderr
 from seq2seq.streams import opened_output
 from seq2seq.translator import Translator
@@ -56,13 +55,42 @@ class _Block(NamedTuple):
     shard: str
 
 
+def jobs_of(job: Job, sources: Sequence[str]) -> list[Job]:
+    """`job` for each of `sources`, checked, into the folder that its output names.
+
+    Raises:
+        UsageError: There is no folder or no file, a file is no regular one, or an output is there.
+        StorageError: A file cannot be read.
+    """
+    if job.output is None or not sources or "-" in sources:
+        raise UsageError(
+            "--engine ray: translates files into a folder: name the files, and the folder with "
+            "--output"
+        )
+    # Absolute: workers have their own working folder.
+    folder, models = job.output.resolve(), [path.resolve() for path in job.models]
+    jobs = []
+    for source in map(Path, sources):
+        each = job._replace(
+            models=models, source=str(source.resolve()), output=folder / source.name
+        )
+        each.check(resume=False)
+        if not each.can_resume:
+            raise UsageError(
+                f"--engine ray: {source}: is no regular file, of which each worker could read a "
+                "part; write it to one first"
+            )
+        jobs.append(each)
+    return jobs
+
+
 def translate_files(
     jobs: Sequence[Job], *, window_size: int, workers: int | None, address: str | None
 ) -> None:
     """Does jobs from file to file, all outputs in one folder, on a Ray cluster.
 
     Args:
-        jobs: With the same model and settings, checked.
+        jobs: What `jobs_of` gives.
         window_size: Of the settings.
         workers: Processes that translate; None is one for each machine of the cluster.
         address: Of the cluster; None starts one on this machine, for as long as it is needed.

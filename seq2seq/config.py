@@ -25,9 +25,7 @@ from pydantic import (
 )
 
 from seq2seq.errors import ModelError, StorageError, UsageError
-from seq2seq.model_files import LARGEST_RECORD, check_plain
-
-CONFIG_FILE = "config.toml"
+from seq2seq.model_files import CONFIG_FILE, LARGEST_RECORD, check_plain
 
 
 def _file_name(value: object) -> object:
@@ -184,14 +182,13 @@ class TextDataConfig(_Section):
     """Where the text of a language model is, UTF-8; several files follow on, nothing in between.
 
     Relative paths count from the working directory. Training, validation and test text lie in
-    this order in `text`, cut by position: the shares are of its characters. A share has no effect
-    for what has a file of its own; what has neither a share nor a file is empty, and without
-    validation text nothing is validated: training goes to its last step.
+    this order in `text`, cut by position: the shares are of its characters. `validation_share` has
+    no effect beside `validation_text`; with neither there is nothing to validate with, and training
+    goes to its last step. The test text is what `seq2seq evaluate` scores where it is given none.
     """
 
     text: TextFiles
     validation_text: TextFile | None = None
-    test_text: TextFile | None = None
     validation_share: Fraction = 0.1
     test_share: Fraction = 0.0
 
@@ -660,13 +657,12 @@ def _language_model_conflicts(config: LanguageModelConfig) -> list[_Conflict]:
     found: list[_Conflict] = []
     data, tokenizer, model = config.data, config.tokenizer, config.model
     validation_share = 0.0 if data.validation_text else data.validation_share
-    test_share = 0.0 if data.test_text else data.test_share
-    if validation_share + test_share >= 1:
+    if validation_share + data.test_share >= 1:
         found.append(
             (
                 ("data.validation_share", "data.test_share"),
-                f"got {validation_share}, and test_share is {test_share}, which leaves nothing to "
-                "train on; expected a sum below 1",
+                f"got {validation_share}, and test_share is {data.test_share}, which leaves "
+                "nothing to train on; expected a sum below 1",
             )
         )
     size = tokenizer.vocabulary_size

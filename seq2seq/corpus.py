@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
-    file_sha256,
     fingerprint,
     mapped_arrays,
     read_manifest,
@@ -30,6 +29,7 @@ from seq2seq.array_folder import (
     write_manifest,
 )
 from seq2seq.config import Config, DataConfig
+from seq2seq.durable_files import file_sha256
 from seq2seq.errors import DataError, unreadable
 from seq2seq.lines import LineCounts, one_line, read_lines
 from seq2seq.pairs import (

@@ -9,10 +9,6 @@ from seq2seq.config import AnyConfig
 from seq2seq.updates import Updater
 from seq2seq.workers import Workers
 
-ENCODED = "encoded"
-"""Folder of encoded text in a model folder."""
-
-
 Location = Callable[[], str]
 """Tells where the text of a batch is, for messages."""
 

@@ -16,11 +16,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from seq2seq.checkpoint import locked
 from seq2seq.config import load_model_config
+from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, StorageError, UsageError, unwritable
 from seq2seq.lines import read_lines
-from seq2seq.model_files import publish_folder
 from seq2seq.search_options import SearchOptions, search_options
 from seq2seq.tokenizer import Tokenizer
 from seq2seq.translation import Translation

@@ -14,7 +14,12 @@ from seq2seq.checkpoint import (
     checkpoint_steps,
     read_best,
 )
-from seq2seq.config import AnyConfig, LanguageModelConfig, dump_config, load_any_model_config
+from seq2seq.config import (
+    AnyConfig,
+    LanguageModelConfig,
+    dump_config,
+    load_any_model_config,
+)
 from seq2seq.errors import StorageError
 from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER
 from seq2seq.text_tokenizer import load_text_tokenizer

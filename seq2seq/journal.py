@@ -21,8 +21,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from seq2seq.durable_files import sync
 from seq2seq.errors import LockedError, ModelError, UsageError, unwritable
-from seq2seq.model_files import sync
 from seq2seq.streams import LineOutput, check_new, opened
 
 FORMAT_VERSION = 1

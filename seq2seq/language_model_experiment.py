@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seq2seq.config import CONFIG_FILE, LanguageModelConfig
-from seq2seq.experiment import ENCODED, Numbered, Validation
+from seq2seq.config import LanguageModelConfig
+from seq2seq.experiment import Numbered, Validation
 from seq2seq.generator import LanguageModel
-from seq2seq.model_files import TOKENIZER_FOLDER
+from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
 from seq2seq.objectives import LanguageModelObjective
 from seq2seq.runtime import resolve_precision, shards_of_a_batch
@@ -62,7 +62,7 @@ class LanguageModelExperiment:
         if not (folder / CONFIG_FILE).exists():
             make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
         self._tokenizer = load_text_tokenizer(path)
-        counts = encode_text(self._parts, self._tokenizer, folder / ENCODED)
+        counts = encode_text(self._parts, self._tokenizer, folder / ENCODED_FOLDER)
         del self._parts  # the text itself is not needed any more, and may be large
         told = f"{counts.training.symbols:,} symbols, {self._tokenizer.vocabulary_size:,} different"
         told += f"; validation {counts.validation.symbols:,}, test {counts.test.symbols:,}"
@@ -89,7 +89,7 @@ class LanguageModelExperiment:
             training, objective, seed=config.seed, shards=shards_of_a_batch(), workers=workers
         )
         self._model = LanguageModel(config, self._tokenizer, self._decoder)
-        self._ids = TextIds.open(folder / ENCODED)
+        self._ids = TextIds.open(folder / ENCODED_FOLDER)
         self.fingerprint = self._ids.fingerprint
         self._windows = Windows(self._ids.training, training.batch_size, training.window)
         self.steps_per_epoch = self._windows.steps

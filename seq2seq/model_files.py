@@ -1,20 +1,26 @@
-"""Files of a model folder: looked at before they are read, and written whole.
+"""Files of a model folder: what they are called, and looked at before they are read.
 
-A folder may come from anybody, and the power may fail at any moment.
+A folder may come from anybody.
 """
 
 import json
-import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seq2seq.errors import ModelError, unwritable
+from seq2seq.errors import ModelError
 
-METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "config.toml"
 TOKENIZER_FOLDER = "tokenizer"
+ENCODED_FOLDER = "encoded"
+CHECKPOINTS_FOLDER = "checkpoints"
+BEST_FILE = "best.json"
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+WORKERS_FOLDER = "workers"
+"""What workers other than the chief keep."""
 
 LARGEST_RECORD = 1 << 20
 """Bytes of a file that people can read: configurations, manifests, scores."""
@@ -64,46 +70,3 @@ def read_record(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as err:
         raise ValueError("brackets nested too deep") from err
-
-
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Writes a file that is there either as before or complete, even after a power failure.
-
-    Raises:
-        StorageError: It cannot be written; it is as before.
-    """
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as err:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise unwritable(path, err) from err
-
-
-def publish_folder(temporary: Path, final: Path) -> None:
-    """Gives a folder beside it the name `final`, once all of it is on the disk.
-
-    Raises:
-        OSError: It cannot be done; or it was, and may not survive a power failure.
-    """
-    for path in [*temporary.rglob("*"), temporary]:
-        sync(path)
-    temporary.rename(final)
-    sync(final.parent)
-
-
-def sync(path: Path) -> None:
-    """Returns when a file, or which names are in a folder, is on the disk.
-
-    Raises:
-        OSError: It cannot be read, or not written to the disk.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

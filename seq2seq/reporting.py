@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seq2seq.console import say
+from seq2seq.durable_files import write_whole
 from seq2seq.errors import unwritable
 from seq2seq.lines import one_line
-from seq2seq.model_files import METRICS_FILE, write_whole
-
-TENSORBOARD = "tensorboard"
+from seq2seq.model_files import METRICS_FILE, TENSORBOARD_FOLDER
 
 # What a validation is shown by, as far as the task has it.
 _SHOWN = {
@@ -52,7 +51,7 @@ class Reporter:
         self._warned: set[Path] = set()
         _keep_records(self._metrics, first_step)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._writer = tf.summary.create_file_writer(str(folder / TENSORBOARD))
+        self._writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
         self._display = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.description}"),
@@ -121,7 +120,7 @@ class Reporter:
             self._plot(record)
         except tf.errors.OpError as err:
             why = f"{type(err).__name__}; {METRICS_FILE} has the same curves"
-            self._warn(self._metrics.with_name(TENSORBOARD), why)
+            self._warn(self._metrics.with_name(TENSORBOARD_FOLDER), why)
 
     def _warn(self, path: Path, why: str) -> None:
         if path not in self._warned:

@@ -104,7 +104,8 @@ def split_text(data: TextDataConfig) -> TextParts:
 
     Of `data.text`, the files' text in a row, training has the first characters, validation the
     next and test the last ones. Shares are rounded in favour of what comes later, so that "the
-    last 10 %" begins at `int(0.9 * characters)`. A part with a file of its own is that file.
+    last 10 %" begins at `int(0.9 * characters)`. With `data.validation_text` that file is the
+    validation text, and nothing is cut off for it.
 
     Raises:
         StorageError: A file cannot be read.
@@ -114,7 +115,7 @@ def split_text(data: TextDataConfig) -> TextParts:
     """
     text = "".join(_text_of(path) for path in data.text)
     # Decimal, as 1 - 0.3 - 0.3 is a little less than 0.4 in floats, and a character is lost.
-    test_share = Decimal(0) if data.test_text else Decimal(str(data.test_share))
+    test_share = Decimal(str(data.test_share))
     validation_share = Decimal(0) if data.validation_text else Decimal(str(data.validation_share))
     test_start = int(len(text) * (1 - test_share))
     validation_start = int(len(text) * (1 - test_share - validation_share))
@@ -132,9 +133,7 @@ def split_text(data: TextDataConfig) -> TextParts:
             f"data.{key}: there is nothing to validate with; expected a text, or leave out "
             "validation_text and set validation_share to 0 to train without validation"
         )
-    return TextParts(
-        text[:validation_start], validation, _text_of(data.test_text) if data.test_text else test
-    )
+    return TextParts(text[:validation_start], validation, test)
 
 
 def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> TextCounts:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.config import TextTokenizerConfig, TokenizerConfig
+from seq2seq.durable_files import write_whole
 from seq2seq.errors import DataError, ModelError, unreadable, unwritable
-from seq2seq.model_files import LARGEST_TOKENIZER, check_plain, write_whole
+from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.tokenizer import Tokenizer, train_exact_tokenizer
 
 CHARACTERS_FILE, WORDS_FILE, PIECES_FILE = "characters.json", "words.json", "pieces.model"

@@ -17,9 +17,10 @@ from typing import Any, Self
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from seq2seq.config import Config, TokenizerConfig
+from seq2seq.durable_files import write_whole
 from seq2seq.errors import DataError, ModelError, UsageError, unreadable, unwritable
 from seq2seq.lines import one_line
-from seq2seq.model_files import LARGEST_TOKENIZER, check_plain, write_whole
+from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.pairs import Pair, training_pairs
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3  # ids of the models trained here; loaded ones have their own

@@ -13,13 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.array_folder import file_sha256
 from seq2seq.checkpoint import (
-    BEST_FILE,
     Checkpoint,
     checkpoint_steps,
     load_newest_checkpoint,
-    locked,
     prune_checkpoints,
     read_best,
     save_checkpoint,
@@ -27,18 +24,24 @@ from seq2seq.checkpoint import (
     write_best,
 )
 from seq2seq.config import (
-    CONFIG_FILE,
     AnyConfig,
     LanguageModelConfig,
     dump_config,
     flat_config,
     with_absolute_paths,
 )
+from seq2seq.durable_files import file_sha256, locked, write_whole
 from seq2seq.errors import DivergenceError, Interrupted, ModelError, StorageError, UsageError
-from seq2seq.experiment import ENCODED, Experiment, Numbered
+from seq2seq.experiment import Experiment, Numbered
 from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.language_model_experiment import LanguageModelExperiment
-from seq2seq.model_files import TOKENIZER_FOLDER, write_whole
+from seq2seq.model_files import (
+    BEST_FILE,
+    CONFIG_FILE,
+    ENCODED_FOLDER,
+    TOKENIZER_FOLDER,
+    WORKERS_FOLDER,
+)
 from seq2seq.new_model import load_any_tokenizer
 from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
@@ -47,7 +50,7 @@ from seq2seq.signals import signals_noted
 from seq2seq.training_folder import check_room, goes_on, new_start
 from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
-from seq2seq.workers import WORKERS, Workers, check_shared, lost_workers_told, start_workers
+from seq2seq.workers import Workers, check_shared, lost_workers_told, start_workers
 
 _SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes
 
@@ -140,7 +143,7 @@ def train(
     check_shared(place, experiment.batches_per_update)
     chief = folder
     if place and place.index:
-        folder = chief / WORKERS / str(place.index)
+        folder = chief / WORKERS_FOLDER / str(place.index)
     with locked(folder):
         if goes_on(folder, config, resume=resume, overwrite=overwrite, init=init):
             notes, workers = _laid_out(experiment, folder, place)
@@ -212,7 +215,7 @@ def _fingerprints(config: AnyConfig, folder: Path) -> dict[str, str]:
         key: value for key, value in flat_config(config).items() if not key.startswith("data.")
     }
     tokenizer = sorted((folder / TOKENIZER_FOLDER).iterdir())
-    encoded = sorted((folder / ENCODED).glob("*.bin"))
+    encoded = sorted((folder / ENCODED_FOLDER).glob("*.bin"))
     return {
         "configuration": sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "tokenizer": _sha256_of_files(tokenizer),

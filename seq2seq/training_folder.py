@@ -10,14 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seq2seq.checkpoint import BEST_FILE, CHECKPOINTS
-from seq2seq.config import CONFIG_FILE, AnyConfig, flat_config, load_any_model_config
+from seq2seq.config import AnyConfig, flat_config, load_any_model_config
+from seq2seq.durable_files import sync
 from seq2seq.errors import StorageError, UsageError, unwritable
-from seq2seq.experiment import ENCODED
 from seq2seq.fine_tuning import Start
-from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER, sync
+from seq2seq.model_files import (
+    BEST_FILE,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    ENCODED_FOLDER,
+    METRICS_FILE,
+    TENSORBOARD_FOLDER,
+    TOKENIZER_FOLDER,
+)
 from seq2seq.new_model import write_new_model
-from seq2seq.reporting import TENSORBOARD
 
 # Where a start is laid out. That of one with --init stays where it was cut short: without it such a
 # folder would look like one of no training at all, and be resumed from weights of the seed.
@@ -28,10 +34,10 @@ _OF_A_MODEL = (
     CONFIG_FILE,
     BEST_FILE,
     METRICS_FILE,
-    CHECKPOINTS,
+    CHECKPOINTS_FOLDER,
     TOKENIZER_FOLDER,
-    ENCODED,
-    TENSORBOARD,
+    ENCODED_FOLDER,
+    TENSORBOARD_FOLDER,
 )
 
 # What a resumed run may change: how long it lasts and what is shown, kept or decoded on the way,

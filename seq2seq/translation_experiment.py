@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.batches import BatchPlan, batches_from
-from seq2seq.config import CONFIG_FILE, Config
+from seq2seq.config import Config
 from seq2seq.corpus import PairCounts, ParallelIds, encode_corpus, validation_pairs
 from seq2seq.evaluation import bleu
-from seq2seq.experiment import ENCODED, Numbered, Validation
-from seq2seq.model_files import TOKENIZER_FOLDER
+from seq2seq.experiment import Numbered, Validation
+from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
 from seq2seq.runtime import resolve_precision, shards_of_a_batch
@@ -49,7 +49,7 @@ class TranslationExperiment:
             prepare_tokenizers(self.config).save(path)
         self._tokenizers = TokenizerPair.load(path)
         counts = encode_corpus(
-            self.config, self._tokenizers, folder / ENCODED, validation=self._pairs
+            self.config, self._tokenizers, folder / ENCODED_FOLDER, validation=self._pairs
         )
         self._sampler = None
         if self.config.training.subword_sampling:
@@ -104,7 +104,7 @@ class TranslationExperiment:
             workers=workers,
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
-        self._corpus = ParallelIds.open(folder / ENCODED)
+        self._corpus = ParallelIds.open(folder / ENCODED_FOLDER)
         texts = [self._corpus.fingerprint, *(pair[1:] for pair in self._pairs)]
         self.fingerprint = sha256(repr(texts).encode()).hexdigest()
         self._plan = BatchPlan(

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from seq2seq.console import say
 from seq2seq.errors import UsageError, WorkerLostError
+from seq2seq.model_files import WORKERS_FOLDER
 from seq2seq.runtime import Place, quiet_stderr
-
-WORKERS = "workers"
-"""Folder, in the model folder, of what workers other than the chief keep."""
 
 _SUM = tf.distribute.ReduceOp.SUM
 # What collective operations fail with when another process is gone.
@@ -131,7 +129,8 @@ class Workers:
         if faults:
             raise UsageError(
                 "; ".join(faults) + "; give all workers the same configuration, text and versions; "
-                f"what a worker keeps of an earlier run is in {WORKERS}/INDEX of its model folder"
+                f"what a worker keeps of an earlier run is in {WORKERS_FOLDER}/INDEX of its model "
+                "folder"
             )
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:

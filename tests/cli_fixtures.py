@@ -4,9 +4,11 @@
 import os
 
 import pytest
+from language_model_fixtures import language_model, language_model_folder  # noqa: F401
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
 from seq2seq import streams
+from seq2seq.generator import LanguageModel
 from seq2seq.translator import Translator
 
 
@@ -26,6 +28,13 @@ def not_loaded(monkeypatch, model_folder):
 
     monkeypatch.setattr(Translator, "load", load)
     return str(model_folder)
+
+
+@pytest.fixture
+def writing(monkeypatch, language_model, language_model_folder):
+    """The folder's name of a language model; loading it takes no time."""
+    monkeypatch.setattr(LanguageModel, "load", lambda folder: language_model)
+    return str(language_model_folder)
 
 
 @pytest.fixture

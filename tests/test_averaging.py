@@ -21,12 +21,12 @@ from seq2seq.checkpoint import (
     checkpoint_steps,
     load_best_weights,
     load_checkpoint,
-    locked,
     prune_checkpoints,
     save_checkpoint,
     write_best,
 )
 from seq2seq.config import dump_config, load_model_config
+from seq2seq.durable_files import locked
 from seq2seq.errors import LockedError, ModelError, StorageError, UsageError
 from seq2seq.generator import LanguageModel
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import largest_file
 from safetensors import SafetensorError
 
 from seq2seq.checkpoint import (
@@ -25,15 +24,14 @@ from seq2seq.checkpoint import (
     load_checkpoint,
     load_newest_checkpoint,
     load_step_weights,
-    locked,
     prune_checkpoints,
     read_best,
     save_checkpoint,
     set_aside_after,
     write_best,
 )
-from seq2seq.errors import LockedError, ModelError, StorageError
-from seq2seq.model_files import write_whole
+from seq2seq.durable_files import write_whole
+from seq2seq.errors import ModelError, StorageError
 
 FILES = ["MANIFEST.json", "optimizer.safetensors", "training.json", "weights.safetensors"]
 EVERY_FILE = pytest.mark.parametrize("name", FILES)
@@ -384,17 +382,6 @@ def test_every_file_is_synced_before_the_checkpoint_is_visible(
     assert (renamed, parent) == ("rename", "checkpoints")
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file can grow over `size` bytes: what a full disk does, but for this process only."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_weights_that_do_not_fit_on_the_disk_are_a_storage_error(tmp_path: Path) -> None:
     save_steps(tmp_path, 3)
     with largest_file(50_000), pytest.raises(StorageError, match=r"step-6: cannot be written: .+"):
@@ -550,69 +537,6 @@ def test_a_best_step_that_is_gone_is_an_error(tmp_path: Path) -> None:
     write_best(tmp_path, {"step": 6})
     with pytest.raises(ModelError, match="step-6: not a whole checkpoint"):
         load_best_weights(tmp_path)
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from seq2seq.checkpoint import locked
-with locked(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the folder."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "locked\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def test_a_second_process_is_refused_until_the_first_is_killed(
-    tmp_path: Path, holder: subprocess.Popen[str]
-) -> None:
-    message = rf"another process is writing here \(pid {holder.pid} on {os.uname().nodename}\)"
-    with pytest.raises(LockedError, match=message) as caught, locked(tmp_path):
-        pytest.fail("two trainers")
-    assert caught.value.exit_code == 7
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    with locked(tmp_path):
-        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
-        assert str(holder.pid) not in (tmp_path / ".lock").read_text()
-
-
-def test_the_lock_holds_within_a_process_and_ends_with_an_exception(tmp_path: Path) -> None:
-    own = f"pid {os.getpid()} "
-    with locked(tmp_path), pytest.raises(LockedError, match=own), locked(tmp_path):
-        pytest.fail("two trainers")
-    with pytest.raises(KeyError), locked(tmp_path):
-        raise KeyError
-    with locked(tmp_path):
-        pass
-
-
-def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    message = "model: cannot be written: Not a directory"
-    with pytest.raises(StorageError, match=message), locked(tmp_path / "file" / "model"):
-        pytest.fail("no folder")
-
-
-def test_a_full_disk_when_locking_is_a_storage_error(tmp_path: Path) -> None:
-    message = "cannot be written: File too large"
-    with largest_file(0), pytest.raises(StorageError, match=message), locked(tmp_path):
-        pytest.fail("not locked")
-    with locked(tmp_path):
-        pass
 
 
 def put_weights(folder: Path, content: bytes) -> None:

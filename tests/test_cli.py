@@ -1,5 +1,4 @@
 # ruff: noqa: F811 (fixtures are imported)
-import errno
 import json
 import os
 import subprocess
@@ -7,22 +6,15 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from cli_fixtures import SOURCE_LINES, error_of, loaded, not_loaded, output_of, source, stdin  # noqa: F401
+from cli_fixtures import error_of, loaded, not_loaded, output_of, source, stdin, writing  # noqa: F401
 from language_model_fixtures import language_model, language_model_folder  # noqa: F401
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
 from seq2seq import cli
 from seq2seq.cli import main
 from seq2seq.errors import (
-    DataError,
-    DivergenceError,
-    Interrupted,
-    LockedError,
-    ModelError,
     StorageError,
-    UsageError,
 )
-from seq2seq.generator import LanguageModel
 from seq2seq.runtime import Place
 from seq2seq.streams import LineOutput
 from seq2seq.text_tokenizer import load_text_tokenizer
@@ -102,7 +94,6 @@ def test_help_lists_the_options_in_plain_ascii(command, flags, capsysbinary):
         (["train", "c.toml", "--device", "tpu"], "error: Invalid value for '--device'"),
         (["average", "m"], "error: Missing option '--output'; see seq2seq average --help"),
         (["average", "m", "--output", "d", "--last", "1"], "error: last: got 1, expected a whole"),
-        (["evaluate", "m", "--reference", "r"], "error: evaluate: needs either --hypothesis, or"),
         (["evaluate", "--reference", "r", "--source", "s"], "error: evaluate: needs either --hypo"),
         (
             ["attention", "m", "a", "-o", "a.png", "--target", "b", "--beam-size", "2"],
@@ -158,61 +149,6 @@ def test_values_out_of_range_are_refused_before_the_model_is_loaded(
     assert error_of(capsysbinary).startswith(f"error: {message}")
 
 
-# --- errors ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (UsageError("x"), 2),
-        (DataError("x"), 3),
-        (ModelError("x"), 4),
-        (StorageError("x"), 5),
-        (DivergenceError("x"), 6),
-        (LockedError("x"), 7),
-    ],
-)
-def test_each_error_is_one_line_with_its_exit_code(error, code, monkeypatch, capsysbinary):
-    monkeypatch.setattr("seq2seq.inspection.describe", _raising(error))
-    assert main(["inspect", "m"]) == code
-    assert error_of(capsysbinary) == "error: x"
-
-
-def _raising(error):
-    def fail(*_):
-        raise error
-
-    return fail
-
-
-def test_an_interruption_that_was_saved_is_no_error(monkeypatch, capsysbinary):
-    monkeypatch.setattr("seq2seq.inspection.describe", _raising(Interrupted("saved step 3", 15)))
-    assert main(["inspect", "m"]) == 128 + 15
-    assert error_of(capsysbinary) == "saved step 3"
-
-
-def test_an_unexpected_error_is_one_line_that_tells_how_to_see_more(monkeypatch, capsysbinary):
-    monkeypatch.setattr("seq2seq.inspection.describe", _raising(KeyError("a\nb\u2028c")))
-    assert main(["inspect", "m"]) == 1
-    line = error_of(capsysbinary)
-    assert line.startswith("error: KeyError: ")
-    assert line.endswith("this should not happen: seq2seq --debug COMMAND shows where it did")
-
-
-def test_debug_shows_the_traceback_and_then_the_line(monkeypatch, capsysbinary):
-    monkeypatch.setattr("seq2seq.inspection.describe", _raising(ModelError("x")))
-    assert main(["--debug", "inspect", "m"]) == 4
-    lines = output_of(capsysbinary)[1].splitlines()
-    assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-2:] == ["seq2seq.errors.ModelError: x", "error: x"]
-
-
-def test_an_interrupt_is_exit_code_130(monkeypatch, capsysbinary):
-    monkeypatch.setattr("seq2seq.inspection.describe", _raising(KeyboardInterrupt()))
-    assert main(["inspect", "m"]) == 130
-    assert error_of(capsysbinary) == "interrupted"
-
-
 @pytest.mark.parametrize("command", ["translate", "inspect"])
 def test_a_folder_that_is_no_model_is_exit_code_4(command, tmp_path, capsysbinary):
     assert main([command, str(tmp_path)]) == 4
@@ -257,47 +193,6 @@ def test_score_checks_line_counts_before_anything_else(not_loaded, source, tmp_p
 
 
 # --- evaluate -------------------------------------------------------------------------------------
-
-
-def test_given_hypotheses_are_scored_without_a_model(not_loaded, source, tmp_path, capsysbinary):
-    other = tmp_path / "other.txt"
-    other.write_bytes(b"x\n" * 5)
-    files = ["--reference", str(other), "--reference", str(source), "--hypothesis", str(source)]
-    outputs = []
-    for arguments in ([], [not_loaded], ["--source", str(other)]):
-        assert main(["evaluate", *arguments, *files, "--format", "json"]) == 0
-        lines, errors = output_of(capsysbinary)
-        assert errors == ""
-        outputs.append(lines)
-    (line,) = outputs[0]
-    assert outputs == [[line]] * 3
-    record = json.loads(line)
-    assert record["sentences"] == 5
-    assert record["references"] == 2
-    assert record["bleu"]["score"] == pytest.approx(100)
-    assert record["bleu"]["signature"].startswith("nrefs:2|case:mixed|eff:no|tok:13a|")
-
-
-def test_hypotheses_may_come_from_standard_input(source, stdin, capsysbinary):
-    # CR LF, a blank line and no last LF in the file; the same lines, otherwise spelled, here.
-    stdin.write("".join(f"{line}\n" for line in SOURCE_LINES).encode())
-    stdin.close()
-    assert main(["evaluate", "--reference", str(source), "--hypothesis", "-"]) == 0
-    lines, _ = output_of(capsysbinary)
-    assert lines[0].startswith("BLEU  100.00 ± ")
-    assert lines[1].startswith("chrF2 100.00 ± ")
-    assert lines[2].startswith("TER     0.00 ± ")
-
-
-def test_the_models_own_translations_are_scored(loaded, translator, source, tmp_path, capsysbinary):
-    reference = tmp_path / "reference.txt"
-    translations = [translation.text for translation in translator.translate(SOURCE_LINES)]
-    reference.write_text("\n".join(translations), encoding="utf-8")
-    files = ["--source", str(source), "--reference", str(reference), "--format", "json"]
-    assert main(["evaluate", loaded, *files]) == 0
-    lines, errors = output_of(capsysbinary)
-    assert json.loads(lines[0])["chrf"]["score"] == pytest.approx(100)
-    assert errors.startswith("5 lines translated, 1 of them blank; ")
 
 
 def test_evaluate_compares_two_systems_and_writes_a_report(source, tmp_path, capsysbinary):
@@ -349,43 +244,6 @@ def test_scores_are_printed_whatever_becomes_of_the_report(
     assert errors == f"error: {page}: cannot be written: No space left on device\n"
 
 
-def test_a_folder_that_may_not_be_entered_is_exit_code_5(monkeypatch, capsysbinary):
-    def denied(folder):
-        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-
-    monkeypatch.setattr("seq2seq.inspection.describe", denied)
-    assert main(["inspect", "private/model"]) == 5
-    assert error_of(capsysbinary) == "error: private/model: Permission denied"
-
-
-def test_evaluate_checks_line_counts_before_translating(not_loaded, source, tmp_path, capsysbinary):
-    reference = tmp_path / "reference.txt"
-    reference.write_bytes(b"a\n")
-    model = ["evaluate", not_loaded, "--source", str(source), "--reference"]
-    assert main([*model, str(reference)]) == 3
-    assert error_of(capsysbinary).startswith(f"error: {reference}: 1 lines, but {source} has 5; ")
-    assert main([*model, str(source), "--reference", str(reference)]) == 3
-    assert error_of(capsysbinary).startswith(f"error: {reference}: 1 lines, but {source} has 5; ")
-    given = ["evaluate", "--reference", str(source), "--hypothesis", str(reference)]
-    assert main(given) == 3
-    assert error_of(capsysbinary).startswith(f"error: {source}: 5 lines, but {reference} has 1; ")
-
-
-def test_what_other_readers_split_at_does_not_shift_the_scores(tmp_path, stdin, capsysbinary):
-    hypothesis, reference = tmp_path / "hypothesis", tmp_path / "reference"
-    content = "a\u2028dog\rruns\x85now\r\na cat sleeps here\n".encode()
-    hypothesis.write_bytes(content)
-    reference.write_bytes(b"a dog runs now\na cat sleeps here\n")
-    stdin.write(content)
-    stdin.close()
-    for name in (str(hypothesis), "-"):
-        given = ["evaluate", "--reference", str(reference), "--hypothesis", name]
-        assert main([*given, "--format", "json"]) == 0
-        record = json.loads(output_of(capsysbinary)[0][0])
-        assert record["sentences"] == 2
-        assert record["bleu"]["score"] == pytest.approx(100)
-
-
 @pytest.mark.parametrize(
     "content", [b"PK\x03\x04", b"\x89HDF\r\n", b"\x80\x04}", b"\x93NUMPY", b"[data]\n"]
 )
@@ -396,14 +254,6 @@ def test_a_file_is_no_model_whatever_is_in_it(command, content, tmp_path, capsys
     assert main([command, str(path)]) == 4
     line = error_of(capsysbinary)
     assert line == f"error: {path}: not a model folder: no config.toml in it"
-
-
-def test_evaluating_no_lines_is_an_error(not_loaded, tmp_path, capsysbinary):
-    empty = tmp_path / "empty"
-    empty.touch()
-    given = ["evaluate", "--reference", str(empty), "--hypothesis", str(empty)]
-    assert main(given) == 3
-    assert error_of(capsysbinary) == f"error: {empty}: 0 lines; there is nothing to score"
 
 
 def test_marked_hypotheses_are_warned_about_on_stderr(source, tmp_path, capsysbinary):
@@ -417,13 +267,6 @@ def test_marked_hypotheses_are_warned_about_on_stderr(source, tmp_path, capsysbi
 
 
 # --- language models ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def writing(monkeypatch, language_model, language_model_folder):
-    """The folder's name of a language model; loading it takes no time."""
-    monkeypatch.setattr(LanguageModel, "load", lambda folder: language_model)
-    return str(language_model_folder)
 
 
 def test_generate_writes_the_beginning_and_what_follows(writing, language_model, capsysbinary):
@@ -461,33 +304,10 @@ def test_generate_refuses_what_is_out_of_range(writing, capsysbinary):
     assert error_of(capsysbinary) == "error: length: got 0, expected a whole number of 1 or more"
 
 
-def test_evaluate_tells_how_likely_a_text_is(writing, language_model, tmp_path, capsysbinary):
-    source = tmp_path / "text.txt"
-    source.write_bytes("a dog\nЖ\tä".encode())
-    assert main(["evaluate", writing, "--source", str(source), "--format", "json"]) == 0
-    captured = capsysbinary.readouterr()
-    score = language_model.score("a dog\nЖ\tä")
-    assert json.loads(captured.out) == score.record
-    assert captured.err.decode() == (
-        f"warning: {source}: 1 symbols are scored as unknown to the model\n"
-    )
-    assert main(["evaluate", writing, "--source", str(source)]) == 0
-    lines, _ = output_of(capsysbinary)
-    assert lines[0].split() == ["loss", f"{score.loss:.4f}"]
-    assert [line.split()[0] for line in lines] == list(score.record)
-
-
-def test_evaluating_a_text_without_anything_in_it_is_an_error(writing, tmp_path, capsysbinary):
-    source = tmp_path / "text.txt"
-    source.touch()
-    assert main(["evaluate", writing, "--source", str(source)]) == 3
-    assert error_of(capsysbinary) == f"error: {source}: is empty; there is nothing to score"
-
-
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ("evaluate LM --source s --reference r", 2, "is a language model: needs --source and no"),
+        ("evaluate LM --source s --reference r", 2, "is a language model: takes --source and no"),
         ("translate LM", 4, "is a language model; generate and evaluate take it, this needs a"),
         ("score LM --source s --target t", 4, "is a language model; generate and evaluate"),
         ("generate TRANSLATOR", 4, "is a translator; translate, score and evaluate take it"),

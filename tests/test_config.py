@@ -527,8 +527,7 @@ def test_keys_of_a_language_model_in_conflict_are_named(load, overrides, fault):
     "overrides",
     [
         ["data.validation_share=0.5", "data.test_share=0.49"],
-        # A share has no effect for what has a file of its own.
-        ["data.validation_share=0.9", "data.test_share=0.9", "data.test_text=t.txt"],
+        # A share has no effect beside a file.
         ["data.validation_share=0.9", "data.test_share=0.9", "data.validation_text=v.txt"],
         ["training.schedule=plateau", "data.validation_share=0", "data.validation_text=v.txt"],
         ["tokenizer.type=word", "tokenizer.vocabulary_size=2"],
@@ -548,12 +547,11 @@ def test_faults_and_conflicts_of_a_language_model_are_named_together(load):
 
 
 def test_absolute_paths_of_a_language_model(load, tmp_path, monkeypatch):
-    config = load(TEXT, "data.test_text=t.txt")
+    config = load(TEXT, "data.validation_text=v.txt")
     monkeypatch.chdir(tmp_path)
     absolute = with_absolute_paths(config)
     assert absolute.data.text == [tmp_path / "a.txt", tmp_path / "b.txt"]
-    assert absolute.data.validation_text is None
-    assert absolute.data.test_text == tmp_path / "t.txt"
+    assert absolute.data.validation_text == tmp_path / "v.txt"
     assert absolute.training == config.training
 
 

@@ -16,8 +16,8 @@ from language_model_fixtures import language_model_folder  # noqa: F401
 from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
 
 from seq2seq import export as export_module
-from seq2seq.checkpoint import locked
 from seq2seq.cli import main
+from seq2seq.durable_files import locked
 from seq2seq.errors import LockedError, ModelError, StorageError, UsageError
 from seq2seq.export import export
 from seq2seq.search_options import search_options

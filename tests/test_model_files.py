@@ -1,4 +1,4 @@
-"""Files of a model folder: what is no file of it is refused, what is written is whole."""
+"""Files of a model folder: what is no file of it is refused."""
 
 import os
 import re
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.errors import ModelError, StorageError
-from seq2seq.model_files import LARGEST_RECORD, check_plain, read_record, write_whole
+from seq2seq.errors import ModelError
+from seq2seq.model_files import LARGEST_RECORD, check_plain, read_record
 
 
 def test_a_file_of_the_folder_may_be_as_large_as_is_allowed(tmp_path: Path) -> None:
@@ -43,25 +43,3 @@ def test_a_record_is_read_and_one_that_is_none_is_not(tmp_path: Path) -> None:
     os.truncate(path, LARGEST_RECORD + 1)
     with pytest.raises(ModelError, match="expected at most 1,048,576"):
         read_record(path)
-
-
-def test_content_and_name_are_synced_and_nothing_is_left_of_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[str] = []
-
-    def fsync(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(tmp_path / "file", b"one")
-    assert synced == [".tmp-file", tmp_path.name]
-
-    def failing(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(StorageError, match="file: cannot be written: No space left on device"):
-        write_whole(tmp_path / "file", b"two")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"one"

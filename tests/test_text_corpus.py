@@ -91,11 +91,9 @@ def test_the_last_tenth_begins_where_others_have_it_begin(tmp_path, characters):
     assert len(split_text(data_of(tmp_path, text)).training) == int(0.9 * characters)
 
 
-def test_a_part_with_a_file_of_its_own_takes_nothing_from_the_text(tmp_path):
+def test_validation_text_in_a_file_takes_nothing_from_the_text(tmp_path):
     data = data_of(tmp_path, "0123456789", validation_text="val\r\n", test_share=0.2)
     assert split_text(data) == ("01234567", "val\r\n", "89")
-    data = data_of(tmp_path, "0123456789", test_text="", validation_text="v", test_share=0.9)
-    assert split_text(data) == ("0123456789", "v", "")
 
 
 def test_files_follow_on_with_nothing_in_between(tmp_path):

@@ -35,18 +35,18 @@ from training_fixtures import (
     write_corpus,
 )
 
-from seq2seq import model_files, training, training_folder
+from seq2seq import durable_files, training, training_folder
 from seq2seq.averaging import average
 from seq2seq.checkpoint import (
     checkpoint_steps,
     load_best_weights,
     load_checkpoint,
     load_newest_checkpoint,
-    locked,
     read_best,
     save_checkpoint,
 )
 from seq2seq.config import Config, LanguageModelConfig, load_model_config
+from seq2seq.durable_files import locked
 from seq2seq.errors import (
     DataError,
     DivergenceError,
@@ -612,7 +612,7 @@ def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     """No more checkpoints can be written; small files still can."""
     full = raising(OSError(28, "No space left on device"))
-    patch.setattr(model_files, "sync", lambda path: full() if "step-" in str(path) else None)
+    patch.setattr(durable_files, "sync", lambda path: full() if "step-" in str(path) else None)
 
 
 def test_a_disk_that_is_full_for_a_while_ends_nothing(

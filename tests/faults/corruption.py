@@ -10,8 +10,9 @@ from commands import difference
 from rehearsal import SAVED, Rehearsal, run, script
 from verdicts import Verdict, drawing
 
-from seq2seq.checkpoint import CHECKPOINTS, load_newest_checkpoint
+from seq2seq.checkpoint import load_newest_checkpoint
 from seq2seq.errors import ModelError
+from seq2seq.model_files import CHECKPOINTS_FOLDER
 
 Draw = random.Random
 
@@ -35,7 +36,7 @@ def corrupted(cases: Iterable[int], seed: int) -> Iterator[Verdict]:
 def _fault(rehearsal: Rehearsal, damage: Callable[[Path, Draw], None], draw: Draw) -> str:
     folder = rehearsal.work / "model"
     shutil.copytree(rehearsal.unbroken, folder)
-    newest = folder / CHECKPOINTS / f"step-{SAVED[-1]}"
+    newest = folder / CHECKPOINTS_FOLDER / f"step-{SAVED[-1]}"
     damage(newest, draw)
     checkpoint, damaged = load_newest_checkpoint(folder)
     if checkpoint.step != SAVED[-2] or len(damaged) != 1 or newest.name not in damaged[0]:
@@ -46,7 +47,7 @@ def _fault(rehearsal: Rehearsal, damage: Callable[[Path, Draw], None], draw: Dra
         return f"exit code {resumed.exit_code}: {resumed.errors}"
     if different := difference(folder, rehearsal.unbroken):
         return different
-    for checkpoint_folder in (folder / CHECKPOINTS).glob("step-*"):
+    for checkpoint_folder in (folder / CHECKPOINTS_FOLDER).glob("step-*"):
         damage(checkpoint_folder, draw)
     with script() as updates:
         resumed = run(*rehearsal.training(folder))
@@ -91,7 +92,7 @@ def two_swapped_files(checkpoint: Path, draw: Draw) -> None:
 
 def a_file_of_another_step(checkpoint: Path, draw: Draw) -> None:
     """A file is that of another checkpoint."""
-    undamaged = checkpoint.parents[2] / "unbroken" / CHECKPOINTS
+    undamaged = checkpoint.parents[2] / "unbroken" / CHECKPOINTS_FOLDER
     others = [each for each in sorted(undamaged.iterdir()) if each.name != checkpoint.name]
     path, other = _file(checkpoint, draw), draw.choice(others)
     path.write_bytes((other / path.name).read_bytes())

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from commands import SAVE_INTERVAL, Experiment, difference, language_model, started, translation
 from verdicts import Verdict, drawing, two_at_a_time
 
-from seq2seq.checkpoint import CHECKPOINTS, checkpoint_steps, load_newest_checkpoint
+from seq2seq.checkpoint import checkpoint_steps, load_newest_checkpoint
 from seq2seq.errors import ModelError
+from seq2seq.model_files import CHECKPOINTS_FOLDER
 
 KILLS = 10  # of a case
 AIMED = {2, 5, 8}  # those in the middle of a save
@@ -198,7 +199,7 @@ def _wait_for_a_save(folder: Path, process: "subprocess.Popen[bytes]", *, after:
 
 def _half_written(folder: Path, process_id: int) -> bool:
     """Whether there is a checkpoint that the process has not finished; others may have left one."""
-    return any((folder / CHECKPOINTS).glob(f".tmp-*-{process_id}"))
+    return any((folder / CHECKPOINTS_FOLDER).glob(f".tmp-*-{process_id}"))
 
 
 def _where(folder: Path, process_id: int, errors: str) -> str:

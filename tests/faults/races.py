@@ -9,7 +9,7 @@ from pathlib import Path
 from commands import started, translation
 from verdicts import Verdict
 
-from seq2seq.checkpoint import locked
+from seq2seq.durable_files import locked
 from seq2seq.errors import LockedError
 
 

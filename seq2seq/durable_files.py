@@ -1,0 +1,97 @@
+"""Files and folders that are there whole or not at all, whatever happens, and have one writer."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from seq2seq.errors import LockedError, unreadable, unwritable
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Writes a file that is there either as before or complete, even after a power failure.
+
+    Raises:
+        StorageError: It cannot be written; it is as before.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as err:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise unwritable(path, err) from err
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Gives a folder beside it the name `final`, once all of it is on the disk.
+
+    Raises:
+        OSError: It cannot be done; or it was, and may not survive a power failure.
+    """
+    for path in [*temporary.rglob("*"), temporary]:
+        sync(path)
+    temporary.rename(final)
+    sync(final.parent)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or which names are in a folder, is on the disk.
+
+    Raises:
+        OSError: It cannot be read, or not written to the disk.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as err:
+        raise unreadable(path, err) from err
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for one process that writes it; the kernel lets go if that dies.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The folder cannot be written to.
+    """
+    import fcntl  # POSIX only
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
+        file = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as err:
+        raise unwritable(folder, err) from err
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"pid {os.getpid()} on {os.uname().nodename}".encode())
+        except BlockingIOError as err:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise LockedError(
+                f"{folder}: another process is writing here ({owner}); wait for it or stop it"
+            ) from err
+        except OSError as err:  # a file system without locks, a full disk
+            raise unwritable(folder, err) from err
+        yield
