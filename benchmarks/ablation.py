@@ -11,7 +11,7 @@ several are trained at a time, each with its share of the cores: one small model
 keep two of them busy. What a training tells is in a file beside its folder; a variant that fails
 leaves the others alone, and the exit code is 1.
 
-BLEU is sacreBLEU's, of the beam search that the experiment names: the mean over seeds and its
+BLEU is sacreBLEU's, with the experiment's tokenizer and beam search: the mean over seeds and its
 standard deviation, or, of one seed, half the 95 % confidence interval; p is that of paired
 bootstrap resampling against the first variant with the same seed (the first one).
 """
@@ -23,9 +23,10 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import machine
 import typer
@@ -33,9 +34,10 @@ from results import console, metrics_of
 from rich.table import Table
 
 from seq2seq.comparison import check_can_compare, compare
-from seq2seq.errors import Seq2SeqError
+from seq2seq.config import Config, load_config
+from seq2seq.errors import Seq2SeqError, UsageError
 from seq2seq.evaluation import evaluate
-from seq2seq.lines import read_lines
+from seq2seq.lines import check_line_counts, count_lines, read_lines
 from seq2seq.runtime import cores
 
 # What TensorFlow reads: threads within a product, and products at a time.
@@ -72,13 +74,25 @@ def main(
 ) -> None:
     """A row for each variant, as soon as it is done."""
     references = [*read_lines(reference)]
+    check_line_counts([(str(test), count_lines(test)), (str(reference), len(references))])
     check_can_compare(str(reference), len(references))
+    wanted = tomllib.loads(variants.read_text(encoding="utf-8"))
+    folders = [_slug(name) for name in wanted]
+    if "" in folders or len(set(folders)) < len(folders):
+        raise UsageError(
+            f"{variants}: expected names that differ in their letters a to z and digits, of which "
+            "the folders' names are made"
+        )
+    experiment = load_config(config, overrides or ())
+    if not isinstance(experiment, Config):
+        raise UsageError(f"{config}: is a language model's, which has no BLEU")
+    tokenizer = experiment.validation.bleu_tokenizer
     console.print(machine.describe())
     table = Table("variant", "BLEU", "lower-cased", "p", "minutes of training")
     output.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(jobs) as pool:
         runs: dict[str, list[Future[Trained]]] = {}
-        for name, changes in tomllib.loads(variants.read_text(encoding="utf-8")).items():
+        for name, changes in wanted.items():
             runs[name] = []
             for seed in seeds.split(","):
                 settings = [*(overrides or []), *changes, f"seed={seed}"]
@@ -88,7 +102,7 @@ def main(
         first = next(iter(runs.values()), [])
         try:
             for name, its_runs in runs.items():
-                row = _row(its_runs, first, references)
+                row = _row(its_runs, first, references, tokenizer)
                 table.add_row(name, *row)
                 console.print(f"{name}: {', '.join(row)}")
         except BaseException:
@@ -105,7 +119,9 @@ def _trained(
     options = [f"--set={each}" for each in settings]
     begun = ["--resume"] if (folder / "config.toml").exists() else []
     _seq2seq(folder, jobs, "train", str(config), *options, "--output", str(folder), *begun)
-    hypotheses = folder / f"{test.name}.hypotheses"
+    # Of these weights, this text and this search.
+    made_of = [(folder / "best.json").read_bytes(), test.read_bytes(), repr(settings).encode()]
+    hypotheses = folder / f"{sha256(b''.join(made_of)).hexdigest()[:16]}.hypotheses"
     if not hypotheses.exists():
         _seq2seq(folder, jobs, "translate", str(folder), str(test), "--output", str(hypotheses))
     return Trained([*read_lines(hypotheses)], metrics_of(folder)[-1]["seconds"] / 60)
@@ -124,23 +140,37 @@ def _seq2seq(folder: Path, jobs: int, *arguments: str) -> None:
 
 
 def _row(
-    runs: Sequence[Future[Trained]], first: Sequence[Future[Trained]], references: list[str]
+    runs: Sequence[Future[Trained]],
+    first: Sequence[Future[Trained]],
+    references: list[str],
+    tokenizer: str,
 ) -> list[str]:
     """BLEU, BLEU lower-cased, p and minutes of a variant, or why there are none; waits for them."""
     try:
         trained = [run.result() for run in runs]
     except AblationError as err:
         return [str(err)]
-    scores = [_bleu(trained, references, lowercase=lowercase) for lowercase in (False, True)]
+    scores = [
+        _bleu(trained, references, tokenizer=tokenizer, lowercase=lowercase)
+        for lowercase in (False, True)
+    ]
     p = ""
     if runs is not first and not first[0].exception():
-        found = compare(trained[0].hypotheses, first[0].result().hypotheses, [references])
+        found = compare(
+            trained[0].hypotheses,
+            first[0].result().hypotheses,
+            [references],
+            tokenizer=tokenizer,
+        )
         p = f"{found[0].bootstrap:.3f}"
     return [*scores, p, f"{mean(run.minutes for run in trained):.0f}"]
 
 
-def _bleu(runs: Sequence[Trained], references: list[str], *, lowercase: bool) -> str:
-    found = [evaluate(run.hypotheses, [references], lowercase=lowercase).bleu for run in runs]
+def _bleu(
+    runs: Sequence[Trained], references: list[str], *, tokenizer: str, lowercase: bool
+) -> str:
+    options: dict[str, Any] = {"tokenizer": tokenizer, "lowercase": lowercase}
+    found = [evaluate(run.hypotheses, [references], **options).bleu for run in runs]
     if len(found) == 1:
         return f"{found[0].value:.2f} ± {found[0].interval:.2f}"
     values = [each.value for each in found]

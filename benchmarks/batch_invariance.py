@@ -3,9 +3,9 @@
     python benchmarks/batch_invariance.py runs/multi30k_en_de data/multi30k/test_2016_flickr.en
 
 Translates the file in batches of 64, 7 and 1, in its own and in a shuffled order, by one thread and
-by two, each in a process of its own, and counts the sentences whose text is that of the first run.
-Where one differs, the difference of the two scores is printed: rounding decides between hypotheses
-that are equally good.
+by two, on as many cores, each in a process of its own, and counts the sentences whose text is that
+of the first run. Where one differs, the difference of the two scores is printed: rounding decides
+between hypotheses that are equally good.
 """
 
 import json
@@ -24,10 +24,11 @@ from rich.table import Table
 from seq2seq.lines import read_lines
 
 _ONE_RUN = """
-import json, sys
+import json, os, sys
 from seq2seq import Translator
 
 options = json.load(sys.stdin)
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options["threads"]])
 translator = Translator.load(options["model"], precision=options["precision"])
 found = translator.translate(
     options["texts"], beam_size=options["beam_size"], batch_size=options["batch_size"]
@@ -68,6 +69,7 @@ def translations(
         "beam_size": beam_size,
         "batch_size": way.batch_size,
         "precision": precision,
+        "threads": way.threads,
     }
     threads = {"TF_NUM_INTRAOP_THREADS": str(way.threads), "TF_NUM_INTEROP_THREADS": "1"}
     done = subprocess.run(

@@ -35,7 +35,7 @@ from seq2seq.comparison import check_can_compare, compare
 from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
 from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import bleu, evaluate
-from seq2seq.lines import read_lines
+from seq2seq.lines import check_line_counts, read_lines
 from seq2seq.model_files import ENCODED_FOLDER
 from seq2seq.schedules import learning_rate
 
@@ -65,6 +65,7 @@ def main(
 ) -> None:
     """The curves of both, then their scores."""
     sources, references = [*read_lines(test)], [*read_lines(reference)]
+    check_line_counts([(str(test), len(sources)), (str(reference), len(references))])
     check_can_compare(str(reference), len(references))
     ours = Translator.load(folder)
     records = metrics_of(folder)

@@ -59,10 +59,12 @@ def main(
         Path, typer.Option(help="A Python that has tensorflow and tensorflow-text.")
     ] = Path(sys.executable),
     sentences: Annotated[int, typer.Option(help="How many of the text.")] = 1000,
-    beam_size: Annotated[int, typer.Option(help="Of the beam search.")] = 5,
+    beam_size: Annotated[int, typer.Option(help="Of the beam search.", min=2)] = 5,
 ) -> None:
     """Count the sentences that come out the same."""
     texts = [*islice(read_lines(source), sentences)]
+    if not texts:
+        sys.exit(f"error: {source}: is empty")
     with tempfile.TemporaryDirectory() as folder:
         exported = export(model, Path(folder), beam_size=beam_size)
         command = [str(python), "-c", _USE, str(exported.path)]

@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 def main(
     config: Annotated[Path, typer.Argument(help="An experiment.")],
-    steps: Annotated[int, typer.Option(help="Updates, of two batches each.")] = 40,
+    steps: Annotated[int, typer.Option(help="Updates, of two batches each.", min=10)] = 40,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="As in train.")
     ] = None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from seq2seq.batches import Batch
 from seq2seq.config import ModelConfig, TokenizerConfig, TrainingConfig
+from seq2seq.errors import DataError
 from seq2seq.lines import read_lines
 from seq2seq.tokenizer import Tokenizer, train_tokenizer
 
@@ -48,6 +49,9 @@ def real_workload(
     Writes the same text as pieces to `folder` (vocab.txt, train.sp.en, train.sp.de), for programs
     that read it so; they find the same batches if they sort and shuffle it in the same way, and
     leave out the first three to warm up.
+
+    Raises:
+        DataError: The text has fewer batches.
     """
     texts = [list(read_lines(path)) for path in (source, target)]
     options = TokenizerConfig(vocabulary_size=vocabulary)
@@ -62,6 +66,11 @@ def real_workload(
     sources, targets = [[[*ids, tokenizer.eos_id] for ids in side] for side in sides]
     order = sorted(range(len(sources)), key=lambda row: (len(targets[row]), len(sources[row])))
     starts = list(range(0, len(order) - sentences + 1, sentences))
+    if len(starts) < 3 + steps:
+        raise DataError(
+            f"{source}: {len(starts)} batches of {sentences} pairs, expected at least {3 + steps}: "
+            "three to warm up, and those that are measured"
+        )
     random.Random(0).shuffle(starts)
     batches = [
         _batch(order[start : start + sentences], sources, targets, tokenizer)

@@ -57,7 +57,7 @@ class Source:
             return unpack(address, _download(address))
         for path in (self.folder / name for name in names):
             if path.exists():
-                return unpack(str(path), _read(path))
+                return unpack(str(path), read_file(path))
         raise StorageError(f"{self.folder}: no {' or '.join(names)} in it; --from needs a copy")
 
 
@@ -152,6 +152,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
             for name, content in contents.items():
                 Path(temporary, name).write_bytes(content)
             for name in contents:
+                if (folder / name).is_dir():
+                    raise StorageError(f"{folder / name}: is a folder; expected a file or nothing")
+            for name in contents:
                 Path(temporary, name).replace(folder / name)
     except OSError as err:
         raise StorageError(f"{folder}: cannot be written: {err.strerror}") from err
@@ -171,7 +174,12 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as err:
@@ -194,6 +202,9 @@ def _download(address: str) -> bytes:
 
 
 def _check_address(address: str) -> None:
-    parts = urllib.parse.urlsplit(address)
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError as err:
+        raise StorageError(f"{address}: no address: {err}") from err
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
         raise StorageError(f"{address}: expected an https:// address")

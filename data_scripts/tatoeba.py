@@ -142,13 +142,13 @@ def _read(source: fetching.Source, code: str) -> dict[str, bytes]:
     content = source.read(name, f"{code}.txt", "raw.tsv.gz")
     if not content.startswith(b"PK"):
         about = source.folder and source.folder / ABOUT
-        found = {ABOUT: about.read_bytes()} if about and about.is_file() else {}
+        found = {ABOUT: fetching.read_file(about)} if about and about.is_file() else {}
         return {"text": content} | found
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = {ABOUT: archive.read(ABOUT)} if ABOUT in archive.namelist() else {}
             return {"text": archive.read(f"{code}.txt")} | found
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as err:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as err:
         raise fetching.DataError(f"{name}: no whole zip file with {code}.txt: {err}") from err
 
 

@@ -499,9 +499,11 @@ def evaluate(
     for warning in found.evaluation.warnings:
         say(f"warning: {warning}")
     render = {"text": render_text, "json": render_json, "jsonl": render_jsonl}[output_format]
-    standard_output().write(render(found))
-    if report:
-        write_new(report, render_html(found).encode())
+    try:
+        standard_output().write(render(found))
+    finally:  # neither is lost where the other cannot be written
+        if report:
+            write_new(report, render_html(found).encode(errors="replace"))
 
 
 @app.command(short_help="Write text with a language model.")

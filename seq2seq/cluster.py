@@ -27,6 +27,7 @@ from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, u
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, LineCounts, line_blocks, read_block
 from seq2seq.runtime import quiet_stderr
+from seq2seq.signals import handlers_kept
 from seq2seq.streams import opened_output
 from seq2seq.translator import Translator
 
@@ -165,7 +166,8 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
         try:
             if address is not None:
                 _check_answers(address)
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            with handlers_kept():
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as err:
             failure = err
     if failure is not None:

@@ -1,18 +1,24 @@
 """Whether one system is better than another, or was lucky with this test set.
 
-Both tests are sacreBLEU's and use the same sentences for both systems: paired bootstrap resampling
-(Koehn 2004) and paired approximate randomisation (Riezler & Maxwell 2005).
+Both tests use the same sentences for both systems: sacreBLEU's paired bootstrap resampling (Koehn
+2004), whose p is too small where but a few sentences differ, and paired approximate randomisation
+(Riezler & Maxwell 2005, fig. 1).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import UsageError
-from seq2seq.evaluation import MOST_RESAMPLED, metrics
+from seq2seq.evaluation import MOST_RESAMPLED, metrics, resampling_seed
 from seq2seq.lines import check_line_counts
+
+_SWAPS = 10_000
+_ROUNDING = 1e-9  # of scores, which are up to 100
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Comparison:
         value: The system's score.
         bootstrap: p of paired bootstrap resampling: how probable a larger difference is if the
             systems are equally good; 1 where there is no difference.
-        randomization: p of approximate randomisation, likewise.
+        randomization: p of approximate randomisation, likewise of a difference as large.
         signatures: How the two tests were made, in sacreBLEU's words.
     """
 
@@ -60,33 +66,35 @@ def compare(
 
     Raises:
         DataError: The line counts differ.
-        UsageError: More than `MOST_RESAMPLED` sentences, an unknown tokenizer, or one whose package
-            is missing.
+        UsageError: More than `MOST_RESAMPLED` sentences, an unknown tokenizer, one whose package is
+            missing, or a SACREBLEU_SEED that is none.
     """
     check_line_counts([(hypothesis_name, len(hypotheses)), (baseline_name, len(baseline))])
     check_can_compare(baseline_name, len(baseline))
+    seed = resampling_seed()
+    texts = [list(lines) for lines in references]
     systems = [("baseline", list(baseline)), ("system", list(hypotheses))]
-    found: dict[str, list[Any]] = {}
-    for kind in ("bs", "ar"):
-        named = {type(each).__name__: each for each in metrics(tokenizer, lowercase=lowercase)}
-        test = PairedTest(systems, named, [list(lines) for lines in references], test_type=kind)
-        signatures, scores = test()
-        for name, signature in signatures.items():
-            found.setdefault(name, []).append((*scores[name], signature.format()))
-    return [
-        Comparison(
-            name=name,
-            baseline=float(before.score),
-            value=float(after.score),
-            bootstrap=_p(before, after),
-            randomization=_p(before, swapped),
-            signatures=(resampled_signature, swapped_signature),
+    scored = metrics(tokenizer, lowercase=lowercase)
+    named = {type(each).__name__: each for each in scored}
+    signatures, found = PairedTest(systems, named, texts, test_type="bs")()
+    comparisons = []
+    for metric, (name, signature) in zip(scored, signatures.items(), strict=True):
+        before, after = found[name]
+        swapped_signature = metric.get_signature()
+        swapped_signature.update("ar", _SWAPS)
+        swapped_signature.update("seed", "none" if seed is None else seed)
+        comparisons.append(
+            Comparison(
+                name=name,
+                baseline=float(before.score),
+                value=float(after.score),
+                # sacreBLEU counts draws with a larger difference: of equal systems, none.
+                bootstrap=1.0 if after.score == before.score else float(after.p_value),
+                randomization=_randomization(metric, systems, texts, seed=seed),
+                signatures=(signature.format(), swapped_signature.format()),
+            )
         )
-        for name, (
-            (before, after, resampled_signature),
-            (_, swapped, swapped_signature),
-        ) in found.items()
-    ]
+    return comparisons
 
 
 def check_can_compare(name: str, sentences: int) -> None:
@@ -101,6 +109,30 @@ def check_can_compare(name: str, sentences: int) -> None:
         )
 
 
-def _p(before: Any, after: Any) -> float:
-    # sacreBLEU counts draws with a larger difference: of equal systems, none.
-    return 1.0 if after.score == before.score else float(after.p_value)
+def _randomization(
+    metric: Any,
+    systems: Sequence[tuple[str, list[str]]],
+    references: list[list[str]],
+    *,
+    seed: int | None,
+) -> float:
+    """The share of ways to swap the systems' sentences that make a difference as large.
+
+    sacreBLEU counts larger ones only, of which there are next to none where few sentences differ:
+    there most swaps make the same difference again.
+    """
+    ours, theirs = (
+        np.array(metric._extract_corpus_statistics(lines, references), np.float64)
+        for _, lines in systems
+    )
+
+    def difference(moved: NDArray[np.float64]) -> float:
+        one, other = ours.sum(0) + moved, theirs.sum(0) - moved
+        scores = [metric._compute_score_from_stats(each.tolist()).score for each in (one, other)]
+        return abs(float(scores[0] - scores[1]))
+
+    gains = (theirs - ours)[(ours != theirs).any(1)]  # [sentences that differ, statistics]
+    least = difference(np.zeros(ours.shape[1])) - _ROUNDING
+    drawn = np.random.default_rng(seed)
+    swaps = (drawn.integers(2, size=len(gains)) @ gains for _ in range(_SWAPS))
+    return (sum(difference(moved) >= least for moved in swaps) + 1) / (_SWAPS + 1)

@@ -17,10 +17,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     ValidationError,
 )
 
@@ -29,7 +25,7 @@ from seq2seq.model_files import CONFIG_FILE, LARGEST_RECORD, check_plain
 
 
 def _file_name(value: object) -> object:
-    if not isinstance(value, str | Path) or not str(value).strip():
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise ValueError("the name of a file")
     return value
 
@@ -42,6 +38,11 @@ TextFile = Annotated[
     Path, BeforeValidator(_file_name), Field(strict=False)
 ]  # TOML has no paths, so text is one here
 TextFiles = Annotated[list[TextFile], BeforeValidator(_as_list), Field(min_length=1)]
+# As large as int32 and float32 hold them.
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0.0, le=1e38)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, le=1e38)]
 Schedule = Literal["constant", "inverse-square-root", "linear", "plateau"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Layers = Annotated[int, Field(ge=1, le=100)]
@@ -341,7 +342,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
         raise UsageError(f"{path}: not UTF-8 at byte {err.start}; save the file as UTF-8") from err
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except ValueError as err:  # no TOML, or a number of thousands of digits
         raise UsageError(f"{path}: not valid TOML: {err}") from err
     except RecursionError as err:
         raise UsageError(f"{path}: not a configuration: brackets nested too deep") from err
@@ -451,7 +452,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: expected section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     table = raw
     for key in keys[:-1]:

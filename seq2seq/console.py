@@ -1,11 +1,18 @@
-"""What commands tell on stderr: messages and live progress. Data alone goes to stdout."""
+"""What commands tell on stderr: messages and live progress. Data alone goes to stdout.
+
+No work is lost because nobody listens: what stderr does not take is dropped.
+"""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from seq2seq.lines import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _Item = TypeVar("_Item")
 
@@ -15,7 +22,34 @@ _LINE_SECONDS = 30.0  # between lines of progress where there is no terminal
 def say(text: str) -> None:
     """One line on stderr."""
     if sys.stderr is not None:
-        print(one_line(text), file=sys.stderr, flush=True)
+        print(one_line(text), file=_Dropping(sys.stderr), flush=True)
+
+
+def display_console() -> "Console":
+    """rich's console for what is shown on stderr."""
+    from rich.console import Console  # slow to import, and not needed for --help
+
+    file: Any = _Dropping(sys.stderr) if sys.stderr is not None else None
+    return Console(file=file, stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Dropping:
+    """A stream that drops what cannot be written: a full disk, a terminal that was closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Advance:
@@ -77,11 +111,10 @@ class Advance:
             yield item
 
     def _displayed(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        from rich.console import Console  # slow to import, and not needed for --help
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn  # slow, as rich's console
 
         columns = BarColumn(bar_width=24), TextColumn("{task.description}")
-        with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        with Progress(*columns, console=display_console(), transient=True) as display:
             task = display.add_task("", total=self._total)
             for item in items:
                 self.done += 1

@@ -14,6 +14,7 @@ from seq2seq.config import (
     TrainingConfig,
     ValidationConfig,
     dump_config,
+    with_absolute_paths,
 )
 from seq2seq.console import say
 from seq2seq.demo_corpus import write_corpus
@@ -59,9 +60,9 @@ def run_demo(folder: Path) -> DemoResult:
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
     """
     started = time.monotonic()
+    config = with_absolute_paths(demo_config(folder))
     say(f"{folder / 'corpus'}: writing an English-German corpus")
     write_corpus(folder / "corpus")
-    config = demo_config(folder)
     _write(folder / "demo.toml", dump_config(config))
     _train(config, folder / "model")
     result = _tested(folder)

@@ -21,9 +21,11 @@ class DropoutRates(NamedTuple):
         layers: Of the elements between layers and of the features before the output (Zaremba et
             al. 2014).
         embedding: Of the elements of embedded ids.
-        words: Of the ids: all elements of one that is dropped (Gal & Ghahramani 2016, sec. 4.2).
-        recurrent: Of the weights by which a layer reads its own last state, the same ones for a
-            whole batch (Merity et al. 2018, sec. 2).
+        words: Of the ids: all elements of one that is dropped, at each position for itself (after
+            Gal & Ghahramani 2016, sec. 4.2, who drop an id wherever it is in a sentence).
+        recurrent: Of the weights by which a layer reads its own last state, the same ones for all
+            sentences that are computed together: a batch, or a shard of one on a processor (Merity
+            et al. 2018, sec. 2).
         variational: Elements are dropped at every position of a sequence or at none of them (Gal &
             Ghahramani 2016, sec. 4.1).
     """

@@ -6,6 +6,7 @@ score as many lines as the shorter side has and say nothing.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,7 +111,8 @@ def evaluate(
 
     Raises:
         DataError: No lines, or files of different line counts.
-        UsageError: No reference, an unknown tokenizer, or one whose package is missing.
+        UsageError: No reference, an unknown tokenizer, one whose package is missing, or a
+            SACREBLEU_SEED that is none.
     """
     if not references:
         raise UsageError("no reference: at least one is needed to evaluate")
@@ -118,6 +120,7 @@ def evaluate(
     lengths = [(hypothesis_name, len(hypotheses))]
     lengths += [(name, len(lines)) for name, lines in zip(names, references, strict=True)]
     _check_scorable(lengths)
+    resampling_seed()  # sacreBLEU reads it, and does not check it
     found = [
         replace(
             _score(metric, hypotheses, references),
@@ -142,6 +145,22 @@ def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
     name, length = lengths[0]
     if not length:
         raise DataError(f"{name}: 0 lines; there is nothing to score")
+
+
+def resampling_seed() -> int | None:
+    """What SACREBLEU_SEED, the seed of all that is drawn to test scores, says; None is any.
+
+    Raises:
+        UsageError: It is no seed.
+    """
+    seed = os.environ.get("SACREBLEU_SEED", "12345")  # the default is sacreBLEU's
+    if seed.lower() == "none":
+        return None
+    if not seed.isdecimal() or int(seed) == 0:  # which sacreBLEU sometimes takes for none
+        raise UsageError(
+            f"SACREBLEU_SEED: got {seed!r}, expected a whole number of 1 or more, or none"
+        )
+    return int(seed)
 
 
 def metrics(tokenizer: str, *, lowercase: bool) -> tuple[Any, Any, Any]:

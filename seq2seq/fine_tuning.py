@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.checkpoint import load_best_weights
-from seq2seq.config import AnyConfig, Config, LanguageModelConfig, load_any_model_config
+from seq2seq.config import AnyConfig, Config, load_any_model_config
 from seq2seq.errors import UsageError
 from seq2seq.new_model import AnyTokenizer, load_any_tokenizer
+
+_TOKENIZER_FILES = ("tokenizer.source_model", "tokenizer.target_model")
 
 
 class Start(NamedTuple):
@@ -81,14 +83,16 @@ def load_start(model: Path, config: AnyConfig) -> Start:
 
 
 def _named_tokenizers(config: Config) -> list[str]:
-    keys = ("source_model", "target_model")
-    return [f"tokenizer.{key}" for key in keys if getattr(config.tokenizer, key) is not None]
+    values = config.tokenizer.model_dump()
+    return [key for key in _TOKENIZER_FILES if values[key.removeprefix("tokenizer.")] is not None]
 
 
 def _what_weights_are_for(config: AnyConfig) -> dict[str, Any]:
     """The keys that must be the same for weights to mean the same: all but those of dropout."""
-    model = config.model.model_dump()
-    found = {f"model.{key}": each for key, each in model.items() if "dropout" not in key}
-    if isinstance(config, LanguageModelConfig):
-        found["tokenizer.type"] = config.tokenizer.type
-    return found
+    sections = {"model": config.model.model_dump(), "tokenizer": config.tokenizer.model_dump()}
+    return {
+        f"{section}.{key}": each
+        for section, keys in sections.items()
+        for key, each in keys.items()
+        if "dropout" not in key and f"{section}.{key}" not in _TOKENIZER_FILES
+    }

@@ -119,6 +119,7 @@ class LanguageModel:
 
         Raises:
             ModelError: `folder` has no language model, or something in it is missing or damaged.
+            StorageError: A file cannot be read.
             UsageError: A GPU is asked for and there is none.
         """
         folder = Path(folder)

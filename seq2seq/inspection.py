@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,7 @@ def _last_validation(path: Path) -> dict[str, Any]:
                     continue
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(record, dict) and record.get("split") == "validation":
                     last = record
@@ -140,5 +142,10 @@ def _last_validation(path: Path) -> dict[str, Any]:
 
 
 def _file_sizes(folder: Path) -> dict[str, int]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+    sizes: dict[str, int] = {}
+    for parent, _, names in os.walk(folder):  # which takes it well that a training deletes files
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return dict(sorted(sizes.items()))

@@ -25,9 +25,9 @@ class Limits(NamedTuple):
         forbidden_ids: Ids that are never chosen. With the end id among them every hypothesis has
             `max_length` ids.
         min_length: Fewest ids, end id counted: `[B]` int32, or one number for all.
-        prefix: What each hypothesis begins with, `[B, P]` int32, `FREE` where any id may stand; ()
-            if there is none. It goes before all other limits but `max_length`, and its ids are
-            scored like any others.
+        prefix: What each hypothesis begins with, ids below V `[B, P]` int32, filled up with `FREE`,
+            where any id may stand and the hypothesis may end; () if there is none. It goes before
+            all other limits but `max_length`, and its ids are scored like any others.
         no_repeat_ngram: No hypothesis has the same ids twice in a row of so many (Paulus et al.
             2018, sec. 2.5); 0 allows all.
         repetition_penalty: Logits of ids that the hypothesis has already are divided by it where

@@ -266,14 +266,17 @@ def _raw_line(stream: BinaryIO, counts: LineCounts) -> bytes:
     """The next line with its end, or as much of it as is kept; nothing at the end of the file."""
     raw = stream.readline(MAX_LINE_BYTES)
     counts.size += len(raw)
-    if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-        counts.cut += 1
-        raw = raw[: codecs.utf_8_decode(raw, "replace", False)[1]]  # no part of a character
-        while rest := stream.readline(MAX_LINE_BYTES):
-            counts.size += len(rest)
-            if rest.endswith(b"\n"):
-                break
-    return raw
+    if len(raw) < MAX_LINE_BYTES or raw.endswith(b"\n"):
+        return raw
+    rest = stream.readline(MAX_LINE_BYTES)
+    counts.size += len(rest)
+    if rest in (b"", b"\n", b"\r\n"):
+        return raw + rest
+    counts.cut += 1
+    while rest and not rest.endswith(b"\n"):
+        rest = stream.readline(MAX_LINE_BYTES)
+        counts.size += len(rest)
+    return raw[: codecs.utf_8_decode(raw, "replace", False)[1]]  # no part of a character
 
 
 def _refuse_nul(raw: bytes, *, name: str, line: int) -> None:

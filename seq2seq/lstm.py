@@ -117,6 +117,8 @@ class LSTM(ExplicitLayer):
             shape=(4 * units,),
             initializer=_forget_bias_of_one(units),
         )
+        if _on_gpu():  # now, as the replicas of an update may make no variables
+            _keras_lstm(input_shape[-1], units, self.compute_dtype, cudnn=True)
 
     def zero_state(self, rows: tf.Tensor | int) -> LSTMState:
         """The all-zero state of `rows` sequences."""
@@ -161,7 +163,7 @@ class LSTM(ExplicitLayer):
         lengths = tf.fill([rows], time) if lengths is None else lengths
         recurrent_kernel = tf.convert_to_tensor(self.recurrent_kernel)
         recurrent_kernel = dropout(recurrent_kernel, self.recurrent_dropout, dropout_seed)
-        if tf.config.get_visible_devices("GPU"):
+        if _on_gpu():
             return self._sequence_by_keras(inputs, recurrent_kernel, state, lengths, cudnn=True)
         compute = _forward_sequence if _forward_only.get() else _sequence
         hidden, h, c = compute(
@@ -185,9 +187,12 @@ class LSTM(ExplicitLayer):
         *,
         cudnn: bool,
     ) -> tuple[tf.Tensor, LSTMState]:
-        """`sequence` by Keras's LSTM with these weights: on a GPU it is one cuDNN kernel."""
+        """`sequence` by Keras's LSTM with these weights: on a GPU it is one cuDNN kernel.
+
+        Without `cudnn` any processor computes it, which tests do.
+        """
         dtype = self.compute_dtype
-        layer = _keras_lstm(inputs.shape[1], self.units, dtype, cudnn)
+        layer = _keras_lstm(inputs.shape[1], self.units, dtype, cudnn=cudnn)
         inputs = tf.transpose(tf.cast(inputs, dtype), [2, 0, 1])  # [B, T, I]
         if self.reverse:  # each sequence within its own length, so that padding stays on the right
             inputs = tf.reverse_sequence(inputs, lengths, seq_axis=1)
@@ -238,11 +243,23 @@ def _forget_bias_of_one(units: int) -> Callable[..., tf.Tensor]:
     return initializer
 
 
+def _on_gpu() -> bool:
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
 @functools.cache
-def _keras_lstm(input_size: int, units: int, dtype: str, cudnn: bool) -> keras.layers.LSTM:
+def _keras_lstm(
+    input_size: int | None, units: int, dtype: str, *, cudnn: bool
+) -> keras.layers.LSTM:
     """Keras's LSTM for `stateless_call`; its own weights are never read."""
     layer = keras.layers.LSTM(
-        units, return_sequences=True, return_state=True, use_cudnn=cudnn, dtype=dtype
+        units,
+        return_sequences=True,
+        return_state=True,
+        use_cudnn=cudnn,
+        dtype=dtype,
+        kernel_initializer="zeros",
+        recurrent_initializer="zeros",  # the usual one cannot be computed in bfloat16
     )
     with tf.init_scope():  # a function that is being traced may not make variables
         layer.build((None, None, input_size))

@@ -215,7 +215,7 @@ class TranslationModel(ExplicitLayer):
             bos_id: What the decoder reads first.
             label_smoothing: See `cross_entropy`.
             consistency: See `cross_entropy`; above 0 each pair is read twice, with other masks but
-                for that of recurrent kernels, which are dropped once for a batch.
+                for that of recurrent kernels, which are dropped once for both.
             dropout_seed: `[2]` int32 in training, else None.
         """
         labels = real_tokens(target, target_lengths)

@@ -10,10 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import tensorflow as tf
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seq2seq.console import say
+from seq2seq.console import display_console, say
 from seq2seq.durable_files import write_whole
 from seq2seq.errors import unwritable
 from seq2seq.lines import one_line
@@ -50,7 +49,7 @@ class Reporter:
         self._unwritten = b""
         self._warned: set[Path] = set()
         _keep_records(self._metrics, first_step)
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = display_console()
         self._writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
         self._display = Progress(
             BarColumn(bar_width=24),
@@ -182,6 +181,6 @@ def _keep_records(path: Path, last_step: int) -> None:
         try:
             if json.loads(line)["step"] <= last_step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     write_whole(path, "".join(kept))

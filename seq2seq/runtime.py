@@ -5,11 +5,12 @@ import math
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal, get_args
 
 from seq2seq.errors import UsageError
 
@@ -26,6 +27,9 @@ SHARDS = 2
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _MOST_BATCHES = 8  # side by side, as each takes memory
+
+_quiet = threading.RLock()
+_AMPERE = (8, 0)  # the first NVIDIA GPUs that multiply bfloat16
 
 # oneDNN makes the products, with no newer instructions than these variables allow.
 _ISA_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -83,7 +87,9 @@ def _place_of_tf_config(text: str) -> Place | None:
         index = int(task["index"]) + (0 if task["type"] == "chief" else len(chiefs))
         if task["type"] not in ("chief", "worker") or set(cluster) - {"chief", "worker"}:
             raise ValueError("only chief and worker can train")
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        if not 0 <= int(task["index"]) < len(chiefs if task["type"] == "chief" else others):
+            raise ValueError(f"there is no {task['type']} {task['index']}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise UsageError(
             f"TF_CONFIG: {type(err).__name__}: {err}; expected "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
@@ -120,6 +126,8 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
     Raises:
         UsageError: A GPU is asked for and there is none; or none is to be used, and one is already.
     """
+    if device not in get_args(Device):
+        raise UsageError(f"device: got {device!r}, expected auto, cpu or gpu")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # On processors without AVX-512 TensorFlow leaves oneDNN off. Its products are faster there too,
     # and with it comes the allocator that keeps memory instead of faulting it in at every step.
@@ -127,7 +135,7 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
     with quiet_stderr():
         import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
+        gpus = tf.config.get_visible_devices("GPU")
     if device == "gpu" and not gpus:
         raise UsageError(
             "--device gpu: TensorFlow sees no GPU; use --device cpu, or install the extra `gpu` "
@@ -184,10 +192,15 @@ def _has_gpu() -> bool:
 def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Precision:
     """The precision of matrix products: `auto` is bfloat16 where the hardware multiplies it.
 
-    That is a GPU, or a processor with amx_bf16 or avx512_bf16 that oneDNN may use: neither
-    TF_ENABLE_ONEDNN_OPTS nor ONEDNN_MAX_CPU_ISA forbids it. Weights, cell states, softmax and loss
-    are float32 in either precision.
+    That is a GPU of the generation Ampere or later, or a processor with amx_bf16 or avx512_bf16
+    that oneDNN may use: neither TF_ENABLE_ONEDNN_OPTS nor ONEDNN_MAX_CPU_ISA forbids it. Weights,
+    cell states, softmax and loss are float32 in either precision.
+
+    Raises:
+        UsageError: It is none of the three.
     """
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"precision: got {precision!r}, expected auto, float32 or bfloat16")
     if precision != "auto":
         return precision
     return "bfloat16" if _multiplies_bfloat16() else "float32"
@@ -220,7 +233,17 @@ def memory_for(what: str, *, advice: str) -> Iterator[None]:
 
 
 def _multiplies_bfloat16() -> bool:
-    return _has_gpu() or _cpu_has_bfloat16()
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return all(map(_gpu_has_bfloat16, gpus)) if gpus else _cpu_has_bfloat16()
+
+
+def _gpu_has_bfloat16(gpu: Any) -> bool:
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(gpu)
+    return bool(details.get("compute_capability", _AMPERE) >= _AMPERE)
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -243,19 +266,32 @@ def _cpu_has_bfloat16() -> bool:
 def quiet_stderr() -> Iterator[None]:
     """Keeps what is written to file descriptor 2 away from the user, unless the block fails.
 
-    TensorFlow's libraries write there past Python's logging, some of it at every log level.
+    TensorFlow's libraries write there past Python's logging, some of it at every log level. One
+    thread at a time.
     """
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as noise:
-        os.dup2(noise.fileno(), 2)
+    with _quiet:
+        if sys.stderr is not None:
+            sys.stderr.flush()
         try:
+            saved = os.dup(2)
+        except OSError:  # closed: there is nothing to keep quiet
             yield
-        except BaseException:
-            noise.seek(0)
-            os.write(saved, noise.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            return
+        with _noise() as noise:
+            os.dup2(noise.fileno(), 2)
+            try:
+                yield
+            except Exception:  # not for a signal
+                noise.seek(0)
+                os.write(saved, noise.read())
+                raise
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)
+
+
+def _noise() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # there is no folder for it: a container that can only be read
+        return Path(os.devnull).open("r+b")

@@ -190,7 +190,7 @@ def sample_onwards(
     ids = found.ids[:, 0]
     ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]], constant_values=limits.end_id)
     last = tf.concat([start.ids[:, None], ids], axis=1)[:, -1]
-    return ids, Start(last, state, start.memory)
+    return ids, Start(tf.maximum(last, 0), state, start.memory)
 
 
 def beam_search(
@@ -308,14 +308,16 @@ def ranking_score(
 def averaged(steps: Sequence[Step]) -> Step:
     """The step of an ensemble: its probabilities are the mean of those of all `steps`.
 
-    Its state and memory are tuples of theirs; its logits are log-probabilities.
+    Its state and memory are tuples of theirs. Its logits are as large as theirs, on average: a
+    repetition penalty, which goes by that, does to equal models what it does to one of them.
     """
 
     def step(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State]:
         found = [each(ids, *parts) for each, *parts in zip(steps, state, memory, strict=True)]
-        log_probs = [tf.nn.log_softmax(tf.cast(logits, tf.float32)) for logits, _ in found]
-        mean = tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - math.log(len(steps))
-        return mean, tuple(after for _, after in found)
+        logits = tf.stack([tf.cast(each, tf.float32) for each, _ in found])  # [models, N, V]
+        totals = tf.reduce_logsumexp(logits, axis=2, keepdims=True)
+        mean = tf.reduce_logsumexp(logits - totals, axis=0) - math.log(len(steps))
+        return mean + tf.reduce_mean(totals, axis=0), tuple(after for _, after in found)
 
     return step
 
@@ -430,7 +432,7 @@ def _follow(
 def _followed(
     progress: _Progress, choices: Choices, length: tf.Tensor, given: Given, end_id: int
 ) -> _Progress:
-    """`progress` after one more id; `ids` of finished sentences are the end id from then on."""
+    """`progress` after one more id; finished sentences say the end id from then on."""
     finished = progress.finished
     ids, scores, log_probs = (part[:, 0] for part in choices)
     scores, log_probs = progress.scores + scores, progress.log_probs + log_probs
@@ -439,7 +441,7 @@ def _followed(
     ids = tf.where(finished, end_id, ids)
     here = tf.range(tf.shape(progress.said)[1]) == length
     return _Progress(
-        ids=ids,
+        ids=tf.maximum(ids, 0),  # a step can read no end id of -1, which stands for no end
         state=progress.state,
         scores=tf.where(finished, progress.scores, scores),
         log_probs=tf.where(finished, progress.log_probs, tf.where(stuck, scores, log_probs)),

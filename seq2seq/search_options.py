@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypedDict, Unpack
 
 from seq2seq.config import DecodingConfig
@@ -38,8 +39,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         _check_number("temperature", self.temperature, above_zero=True)
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top-p: got {self.top_p}, expected a number above 0, at most 1")
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p: got {self.top_p!r}, expected a number above 0, at most 1")
         check_whole_number("top-k", self.top_k, at_least=0)
         check_whole_number("seed", self.seed, at_least=0)
         if self.seed >= 1 << 63:
@@ -167,6 +168,8 @@ def search_options(decoding: DecodingConfig, **options: Unpack[Options]) -> Sear
         UsageError: A value out of range, or options that exclude each other.
     """
     beam_size, sampling = options.get("beam_size"), options.get("sampling")
+    if not isinstance(sampling, Sampling | None):
+        raise UsageError(f"sampling: got {sampling!r}, expected Sampling(...)")
     if sampling is not None and beam_size is not None:
         raise UsageError("sampling has no beam: give a beam size or sample, not both")
     if beam_size is None:
@@ -233,12 +236,16 @@ def _check_number(name: str, value: float, *, above_zero: bool) -> None:
 
     0 is allowed unless `above_zero`.
     """
-    if not (_SMALLEST if above_zero else 0.0) <= value <= _LARGEST:
+    if not _is_number(value) or not (_SMALLEST if above_zero else 0.0) <= value <= _LARGEST:
         expected = "above 0" if above_zero else "of 0 or more"
-        raise UsageError(f"{name}: got {value}, expected a number {expected}, at most {_LARGEST}")
+        raise UsageError(f"{name}: got {value!r}, expected a number {expected}, at most {_LARGEST}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_whole_number(name: str, value: object, *, at_least: int) -> None:
     """Raises a UsageError if `value` is no whole number of `at_least` or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < at_least:
         raise UsageError(f"{name}: got {value!r}, expected a whole number of {at_least} or more")

@@ -17,6 +17,7 @@ from seq2seq.tokenizer import Tokenizer, TokenizerPair
 _MISSING = object()  # in the place of a text, where there are more of what goes with it
 # `seq2seq.limits.FREE` and `seq2seq.constraints.NONE`, which to import would need TensorFlow.
 _FREE = _NONE = -1
+_ENCODED_AT_A_TIME = 1 << 18  # characters, whose ids as Python has them take some 10 MB
 
 
 class Request(NamedTuple):
@@ -149,28 +150,42 @@ def encoded(
         DataError: The target vocabulary cannot write a prefix or a constraint.
     """
     source, target = tokenizers.source, tokenizers.target
-    source_ids = source.encode_batch([request.text for request in requests])
-    prefixes = target.encode_batch([request.prefix for request in requests])
-    sentences = []
-    for number, (request, ids, prefix) in enumerate(
-        zip(requests, source_ids, prefixes, strict=True), start=first_number
-    ):
-        if not request.text.strip():
-            ids = []
-        _check_writable(request.prefix, prefix, target, name=f"prefix of text {number}")
-        kept = ids[:most_pieces]
-        sentences.append(
-            Sentence(
-                number=number,
-                ids=[*kept, source.eos_id],
-                kept=len(kept),
-                pieces=len(ids),
-                unknown=sum(each in source.unknown_ids for each in ids),
-                prefix=prefix,
-                constraints=_constraint_ids(request.constraints, target, number),
+    sentences: list[Sentence] = []
+    for part in _parts(requests):
+        source_ids = source.encode_batch([request.text for request in part])
+        prefixes = target.encode_batch([request.prefix for request in part])
+        for request, ids, prefix in zip(part, source_ids, prefixes, strict=True):
+            number = first_number + len(sentences)
+            if not request.text.strip():
+                ids = []
+            _check_writable(request.prefix, prefix, target, name=f"prefix of text {number}")
+            kept = ids[:most_pieces]
+            sentences.append(
+                Sentence(
+                    number=number,
+                    ids=[*kept, source.eos_id],
+                    kept=len(kept),
+                    pieces=len(ids),
+                    unknown=sum(each in source.unknown_ids for each in ids),
+                    prefix=prefix,
+                    constraints=_constraint_ids(request.constraints, target, number),
+                )
             )
-        )
     return sentences
+
+
+def _parts(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """The requests, so few at a time that their ids, uncut, take little memory."""
+    part: list[Request] = []
+    characters = 0
+    for request in requests:
+        part.append(request)
+        characters += len(request.text)
+        if characters >= _ENCODED_AT_A_TIME:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
 
 
 def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterator[list[int]]:

@@ -42,6 +42,17 @@ def signals_noted() -> Iterator[list[int]]:
 
 
 @contextmanager
+def handlers_kept() -> Iterator[None]:
+    """After it the signals have the handlers that they had before, whatever a library set."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers: dict[int, Any] = {each: signal.getsignal(each) for each in numbers}
+    try:
+        yield
+    finally:
+        _set_handlers(handlers)
+
+
+@contextmanager
 def _handling(handlers: Mapping[int, Callable[..., None]]) -> Iterator[dict[int, Any]]:
     """Within it the signals have these handlers; the ones before are what it yields."""
     previous = _set_handlers(handlers)
@@ -54,6 +65,10 @@ def _handling(handlers: Mapping[int, Callable[..., None]]) -> Iterator[dict[int,
 def _set_handlers(handlers: Mapping[int, Any]) -> dict[int, Any]:
     """Sets them and returns those before; not in a thread that has no say in signals."""
     try:
-        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if handler is not None  # one that C code set, and Python cannot set again
+        }
     except ValueError:
         return {}

@@ -1,6 +1,7 @@
 """What the command line reads and writes: bytes, UTF-8, LF, in any locale."""
 
 import os
+import secrets
 import select
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from seq2seq.errors import StorageError, UsageError, unwritable
-from seq2seq.lines import LineCounts, OnBadUtf8, read_lines, showable
+from seq2seq.lines import MAX_LINE_BYTES, LineCounts, OnBadUtf8, read_lines, showable
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
 
@@ -54,14 +55,18 @@ class LineInput:
         return line
 
     def line_ready(self) -> bool:
-        """Whether `readline` would return at once; at the end of the input it would."""
-        while b"\n" not in self._buffer and not self._ended:
+        """Whether `readline` would return at once; it would at the end of the input, too.
+
+        Of a line that is longer than is kept, the beginning is enough.
+        """
+        while b"\n" not in self._buffer and not self._ended and len(self._buffer) < MAX_LINE_BYTES:
             if not select.select([self._descriptor], [], [], _PATIENCE_SECONDS)[0]:
                 return False
             self._fill()
         return True
 
     def _fill(self) -> None:
+        select.select([self._descriptor], [], [])  # it may be one that does not block
         chunk = os.read(self._descriptor, _CHUNK)
         self._buffer += chunk
         self._ended = not chunk
@@ -168,7 +173,7 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
         return
     check_new(path)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         with opened(temporary, "xb", name=str(path)) as stream:
             yield stream

@@ -47,7 +47,7 @@ from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.signals import signals_noted
-from seq2seq.training_folder import check_room, goes_on, new_start
+from seq2seq.training_folder import check_room, goes_on, new_start, size_of_model
 from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.workers import Workers, check_shared, lost_workers_told, start_workers
@@ -173,7 +173,8 @@ def _laid_out(
     workers = start_workers(place, experiment.batches_per_update)
     with lost_workers_told():
         workers.check_same(_fingerprints(experiment.config, folder))
-        experiment.build(folder, workers)
+        with memory_for("the model", advice="make it smaller (the sizes in [model])"):
+            experiment.build(folder, workers)
     return notes, workers
 
 
@@ -197,9 +198,22 @@ def _begin(
             load_any_tokenizer(joins, config).save(staging / TOKENIZER_FOLDER)
             write_whole(staging / CONFIG_FILE, dump_config(config))
         notes, workers = _laid_out(experiment, staging, place)
+        if workers.is_chief:
+            freed = size_of_model(folder)
+            check_room(staging, _checkpoint_size(experiment) - freed, kept=_kept(config))
     if init:
         notes.append(f"starting with weights and tokenizer of {init}")
     return notes, workers
+
+
+def _checkpoint_size(experiment: Experiment) -> int:
+    """Bytes."""
+    arrays = (experiment.updater.weights(), experiment.updater.optimizer_state())
+    return sum(each.nbytes for part in arrays for each in part.values())
+
+
+def _kept(config: AnyConfig) -> int:
+    return config.training.keep_checkpoints
 
 
 def _experiment(config: AnyConfig) -> Experiment:
@@ -282,7 +296,8 @@ class _Run:
                 )
             return []
         checkpoint, damaged = load_newest_checkpoint(self._folder)
-        self._check_same_text(Standing(**checkpoint.state))
+        standing = self._standing_of(checkpoint)
+        self._check_same_text(standing)
         self._updater.load(checkpoint.weights)
         if checkpoint.optimizer:
             self._updater.load_optimizer_state(checkpoint.optimizer)
@@ -293,9 +308,7 @@ class _Run:
                 "them in another folder"
             )
         self.step = checkpoint.step
-        self._standing = replace(
-            Standing(**checkpoint.state), fingerprint=self._experiment.fingerprint
-        )
+        self._standing = replace(standing, fingerprint=self._experiment.fingerprint)
         set_aside_after(self._folder, self.step)
         best = self._standing.best
         if best and best["step"] not in checkpoint_steps(self._folder):
@@ -307,6 +320,18 @@ class _Run:
         else:
             (self._folder / BEST_FILE).unlink(missing_ok=True)
         return [f"warning: {line}; going on from step {self.step}" for line in damaged]
+
+    def _standing_of(self, checkpoint: Checkpoint) -> Standing:
+        try:
+            standing = Standing(**checkpoint.state)
+            if standing.best:
+                int(standing.best["step"])
+        except (TypeError, KeyError, ValueError) as err:
+            raise ModelError(
+                f"{self._folder}: checkpoint of step {checkpoint.step}: its state of training is "
+                f"none of this version ({type(err).__name__}: {err})"
+            ) from err
+        return standing
 
     def _check_same_text(self, before: Standing) -> None:
         if before.fingerprint not in ("", self._experiment.fingerprint):
@@ -323,9 +348,7 @@ class _Run:
         """
         if self._is_complete() or not self._workers.is_chief:
             return
-        arrays = (self._updater.weights(), self._updater.optimizer_state())
-        size = sum(each.nbytes for part in arrays for each in part.values())
-        check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
+        check_room(self._folder, _checkpoint_size(self._experiment), kept=_kept(self._config))
 
     def summary(self) -> str:
         """What is about to be trained, in one line."""

@@ -206,6 +206,13 @@ def _make(folder: Path) -> None:
         raise unwritable(folder, err) from err
 
 
+def size_of_model(folder: Path) -> int:
+    """Bytes of what a new start would delete."""
+    named = [folder / name for name in _OF_A_MODEL]
+    files = [path for each in named for path in (each, *each.rglob("*")) if path.is_file()]
+    return sum(path.stat().st_size for path in files)
+
+
 def _delete(path: Path) -> None:
     try:
         if path.is_dir() and not path.is_symlink():

@@ -110,8 +110,11 @@ class Translator:
         Raises:
             ModelError: `folder` is no model folder, or something in it is missing or damaged; or
                 models of an ensemble have different tokenizers.
+            StorageError: A file cannot be read.
             UsageError: A GPU is asked for and there is none.
         """
+        if isinstance(ensemble, str | Path):
+            raise UsageError(f"ensemble: got {str(ensemble)!r}, expected a list of model folders")
         folders = [Path(folder), *(Path(each) for each in ensemble)]
         configs = [load_model_config(each) for each in folders]
         tokenizers = [TokenizerPair.load(each / TOKENIZER_FOLDER) for each in folders]

@@ -23,26 +23,55 @@ def edits(lines: list[str]) -> list[int]:
     ]
 
 
-def exact_p_of_swaps() -> float:
-    """Of all ways to swap the systems' lines, the share with a larger difference."""
-    ours, theirs = edits(SYSTEM), edits(BASELINE)
+def exact_p_of_swaps(system: list[str], baseline: list[str]) -> float:
+    """Of all ways to swap the systems' lines, the share with a difference as large."""
+    ours, theirs = edits(system), edits(baseline)
     observed = abs(sum(ours) - sum(theirs))
     swaps = itertools.product([1, -1], repeat=len(ours))
     differences = [
         abs(sum(sign * (a - b) for sign, a, b in zip(signs, ours, theirs, strict=True)))
         for signs in swaps
     ]
-    return sum(each > observed for each in differences) / len(differences)
+    return sum(each >= observed for each in differences) / len(differences)
 
 
-def test_p_of_randomisation_is_the_share_of_swaps_that_differ_more():
+def test_p_of_randomisation_is_the_share_of_swaps_that_differ_as_much():
     ter = compare(SYSTEM, BASELINE, [REFERENCES])[2]
     words = sum(len(line.split()) for line in REFERENCES)
     assert ter.name == "TER"
     assert ter.value == pytest.approx(100 * sum(edits(SYSTEM)) / words)
     assert ter.baseline == pytest.approx(100 * sum(edits(BASELINE)) / words)
     # 10,000 swaps are drawn: a standard error of 0.005 at most.
-    assert ter.randomization == pytest.approx(exact_p_of_swaps(), abs=0.02)
+    assert ter.randomization == pytest.approx(exact_p_of_swaps(SYSTEM, BASELINE), abs=0.02)
+
+
+@pytest.mark.parametrize(("differing", "expected"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625)])
+def test_a_few_sentences_that_differ_are_no_evidence(differing, expected):
+    right = [f"word number {i} of a long test" for i in range(60)]
+    wrong = [f"word number {i} of a wrong test" for i in range(60)]
+    # Each swap takes the better sentence away: only none and all make the difference again.
+    for each in compare(right[:differing] + wrong[differing:], wrong, [right]):
+        assert each.randomization == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", ["x", "", "0", "-1"])
+def test_a_seed_that_is_none_is_refused(seed, monkeypatch):
+    monkeypatch.setenv("SACREBLEU_SEED", seed)
+    with pytest.raises(UsageError, match=f"SACREBLEU_SEED: got '{seed}', expected a whole number"):
+        compare(SYSTEM, BASELINE, [REFERENCES])
+    with pytest.raises(UsageError, match="SACREBLEU_SEED"):
+        evaluate(SYSTEM, [REFERENCES])
+
+
+def test_what_is_drawn_is_a_function_of_the_seed(monkeypatch):
+    found = []
+    for seed in ("7", "7", "8", "none"):
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+        found.append(compare(SYSTEM, BASELINE, [REFERENCES])[0])
+    assert found[0] == found[1]
+    assert found[0].randomization != found[2].randomization
+    assert f"|seed:{found[2].signatures[1].split('seed:')[1]}".startswith("|seed:8")
+    assert "seed:none" in found[3].signatures[1]
 
 
 def test_scores_are_those_of_each_system_alone():

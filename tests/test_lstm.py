@@ -230,6 +230,24 @@ def test_the_way_by_keras_equals_ours(reverse: bool) -> None:
     _check_way_by_keras(UNEVEN, reverse, cudnn=False)
 
 
+def test_the_way_by_keras_in_bfloat16_is_close_to_float32() -> None:
+    arrays = random_arrays()
+    layer = loaded_layer(arrays, dtype="mixed_bfloat16")
+    sequence, final = layer._sequence_by_keras(
+        tf.transpose(tensor(arrays["inputs"]), [1, 2, 0]),
+        tf.convert_to_tensor(layer.recurrent_kernel),
+        initial_state(arrays),
+        tf.constant(UNEVEN),
+        cudnn=False,
+    )
+    assert (sequence.dtype, final.h.dtype, final.c.dtype) == (tf.bfloat16, tf.bfloat16, tf.float32)
+    _, expected = loaded_layer(arrays)(
+        tensor(arrays["inputs"]), initial_state(arrays), tensor_lengths(UNEVEN)
+    )
+    np.testing.assert_allclose(tf.cast(final.h, tf.float32), expected.h, atol=0.05)
+    np.testing.assert_allclose(final.c, expected.c, atol=0.1)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("lengths", [None, UNEVEN], ids=["whole", "uneven"])
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])

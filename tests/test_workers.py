@@ -108,6 +108,11 @@ from seq2seq.config import TrainingConfig
 from seq2seq.objectives import TranslationObjective
 from seq2seq.workers import Workers
 from test_updates import LEFT, RIGHT, batch_of, real_model, weights_of
+if sys.argv[2] == "as on GPUs":
+    from seq2seq import lstm
+    made = lstm._keras_lstm
+    lstm._on_gpu = lambda: True
+    lstm._keras_lstm = lambda *sizes, cudnn: made(*sizes, cudnn=False)
 
 def updated(workers):
     model = real_model(dropout=0.5)
@@ -133,8 +138,9 @@ for name, array in expected.items():
 """
 
 
-def test_two_devices_make_the_updates_of_one_dropout_included() -> None:
-    command = [sys.executable, "-c", DEVICES, str(Path(__file__).parent)]
+@pytest.mark.parametrize("way", ["as on processors", "as on GPUs"])
+def test_two_devices_make_the_updates_of_one_dropout_included(way: str) -> None:
+    command = [sys.executable, "-c", DEVICES, str(Path(__file__).parent), way]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
 
