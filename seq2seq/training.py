@@ -199,8 +199,8 @@ def _begin(
             write_whole(staging / CONFIG_FILE, dump_config(config))
         notes, workers = _laid_out(experiment, staging, place)
         if workers.is_chief:
-            freed = size_of_model(folder)
-            check_room(staging, _checkpoint_size(experiment) - freed, kept=_kept(config))
+            size, freed = _checkpoint_size(experiment), size_of_model(folder)
+            check_room(folder, size, kept=config.training.keep_checkpoints, freed=freed)
     if init:
         notes.append(f"starting with weights and tokenizer of {init}")
     return notes, workers
@@ -210,10 +210,6 @@ def _checkpoint_size(experiment: Experiment) -> int:
     """Bytes."""
     arrays = (experiment.updater.weights(), experiment.updater.optimizer_state())
     return sum(each.nbytes for part in arrays for each in part.values())
-
-
-def _kept(config: AnyConfig) -> int:
-    return config.training.keep_checkpoints
 
 
 def _experiment(config: AnyConfig) -> Experiment:
@@ -348,7 +344,8 @@ class _Run:
         """
         if self._is_complete() or not self._workers.is_chief:
             return
-        check_room(self._folder, _checkpoint_size(self._experiment), kept=_kept(self._config))
+        size = _checkpoint_size(self._experiment)
+        check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
 
     def summary(self) -> str:
         """What is about to be trained, in one line."""

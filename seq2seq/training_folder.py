@@ -143,13 +143,14 @@ def new_start(folder: Path, config: AnyConfig, start: Start | None) -> Iterator[
         raise unwritable(folder, err) from err
 
 
-def check_room(folder: Path, size: int, *, kept: int) -> None:
+def check_room(folder: Path, size: int, *, kept: int, freed: int = 0) -> None:
     """Checks that `folder` has room for a checkpoint, by filling it for a moment.
 
     Args:
         folder: The model folder.
         size: Of a checkpoint, bytes.
         kept: How many of them are kept beside the best one; for the message.
+        freed: What will be deleted before, bytes.
 
     Raises:
         StorageError: There is no room, or no permission.
@@ -158,7 +159,7 @@ def check_room(folder: Path, size: int, *, kept: int) -> None:
     try:
         try:
             with path.open("wb") as file:
-                for _ in range(size // len(_MEGABYTE) + 1):
+                for _ in range(max(0, size - freed) // len(_MEGABYTE) + 1):
                     file.write(_MEGABYTE)
         finally:
             path.unlink(missing_ok=True)

@@ -569,3 +569,26 @@ def test_a_model_folder_tells_which_task_it_is_for(load, tmp_path):
         load_model_config(tmp_path / "language")
     with pytest.raises(ModelError, match=r"/translator: is a translator; translate, score and eva"):
         load_language_model_config(tmp_path / "translator")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"[training]\nmax_epochs = 1{'0' * 400}", "training.max_epochs: got 1000"),
+        ("[training]\ngradient_norm = 1e39", "training.gradient_norm: got 1e+39, expected less"),
+        ("[decoding]\nlength_penalty = 1e39", "decoding.length_penalty: got 1e+39, expected less"),
+        (f"[decoding]\nmax_length_offset = {2**31}", "decoding.max_length_offset: got 2147483648"),
+        ('[tokenizer]\nsource_model = "a\\u0000b"', "tokenizer.source_model: got 'a\\x00b', expec"),
+        (f"seed = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
+    ],
+)
+def test_no_value_is_beyond_what_computers_hold(load, text, fault):
+    head, _, rest = text.partition("[")
+    (found,) = faults_of(load, f"{head}\n{DATA}\n" + (f"[{rest}\n" if rest else ""))
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000])
+def test_a_value_that_is_no_toml_is_a_text(load, value):
+    (fault,) = faults_of(load, DATA, f"training.max_steps={value}")
+    assert fault.startswith(f"training.max_steps: got '{value[:50]}")

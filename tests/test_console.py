@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import sys
 
 import pytest
@@ -94,3 +96,19 @@ def test_data_on_the_same_terminal_are_not_disturbed(clock, monkeypatch):
     advance = Advance("lines read", unit="lines", total=10)
     assert list(advance.watch(taking(1.0, range(10), clock))) == list(range(10))
     assert sys.stderr.getvalue() == ""
+
+
+class Closed(io.StringIO):
+    """A stream that can no longer be written, as on a full disk."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_stderr_cannot_take_is_dropped_and_the_work_goes_on(monkeypatch, clock, terminal):
+    stream = Closed()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    say("nobody hears this")
+    assert list(Advance("items", unit="items").watch(taking(40, [1, 2], clock))) == [1, 2]

@@ -185,7 +185,16 @@ def test_when_one_file_cannot_be_written_none_is(fetching, tmp_path):
         fetching.write_files(tmp_path / "b" / "kept", {"a": b"1\n"})
     with pytest.raises(fetching.StorageError, match="cannot be written"):
         fetching.write_files(tmp_path, {"a": b"1\n", "missing/c": b"2\n"})
+    with pytest.raises(fetching.StorageError, match="b: is a folder; expected a file or nothing"):
+        fetching.write_files(tmp_path, {"a": b"1\n", "b": b"2\n"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
+
+
+def test_what_is_no_address_is_named(fetching):
+    with pytest.raises(
+        fetching.StorageError, match=r"https://\[x/a\.txt: no address: Invalid IPv6"
+    ):
+        fetching.Source("https://[x").read("a.txt")
 
 
 @pytest.mark.parametrize(
@@ -322,11 +331,26 @@ def damaged_zip(name):
     return bytes(content)
 
 
+def encrypted_zip(name):
+    """An archive that says of its only file that it is encrypted."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr(name, "Hi.\tHallo.\n")
+    content = bytearray(archive.getvalue())
+    content[6] |= 1  # flags of the file's header, then of the list of files
+    content[content.index(b"PK\1\2") + 8] |= 1
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"deu-eng.zip": b"PK but no archive"}, r"deu-eng\.zip: no whole zip file with deu\.txt"),
         ({"deu-eng.zip": damaged_zip("deu.txt")}, r"deu-eng\.zip: no whole zip file with deu\.txt"),
+        (
+            {"deu-eng.zip": encrypted_zip("deu.txt")},
+            r"deu-eng\.zip: no whole zip file .* encrypted",
+        ),
         ({"deu.txt": b"Hi.\tHallo.\nHi.\n"}, r"deu\.txt:2: 1 column, expected English, TAB"),
         ({"deu.txt": b"Hi.\tHallo.\nHi.\t\xff\n"}, r"deu\.txt:2: not UTF-8"),
     ],

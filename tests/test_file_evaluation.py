@@ -2,7 +2,9 @@
 
 # ruff: noqa: F811 (fixtures are imported)
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from cli_fixtures import (  # noqa: F401
@@ -19,6 +21,7 @@ from language_model_fixtures import language_model, language_model_folder  # noq
 from model_fixtures import model_folder, translator  # noqa: F401
 
 from seq2seq.cli import main
+from seq2seq.streams import LineOutput
 from seq2seq.text_corpus import TextParts, encode_text
 
 
@@ -153,3 +156,23 @@ def test_a_language_model_without_a_test_text_needs_one(
     assert error_of(capsysbinary) == (
         f"error: {folder}: has no test text of its own (data.test_share); name a text with --source"
     )
+
+
+def test_a_report_is_written_even_if_nobody_reads_the_scores(source, tmp_path, monkeypatch):
+    def gone(self, text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(LineOutput, "write", gone)
+    page = tmp_path / "report.html"
+    given = ["evaluate", "--hypothesis", str(source), "--reference", str(source)]
+    assert main([*given, "--report", str(page)]) == 141
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_report_on_a_file_whose_name_is_not_utf8(source, tmp_path, capsysbinary):
+    hypothesis = Path(os.fsdecode(os.fsencode(tmp_path) + b"/h\xff"))
+    hypothesis.write_bytes(source.read_bytes())
+    page = tmp_path / "report.html"
+    given = ["evaluate", "--hypothesis", str(hypothesis), "--reference", str(source)]
+    assert main([*given, "--report", str(page)]) == 0
+    assert "/h?" in page.read_text(encoding="utf-8")

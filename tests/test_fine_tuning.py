@@ -57,7 +57,6 @@ def translation(folder: Path, **sections: dict[str, Any]) -> Config:
         {},
         {"model": {"dropout": 0.7}},
         {"training": {"optimizer": "sgd"}, "decoding": {"beam_size": 1}},
-        {"tokenizer": {"type": "bpe", "vocabulary_size": 900}},  # none is made
     ],
 )
 def test_other_text_training_and_dropout_are_what_fine_tuning_is_for(
@@ -152,3 +151,12 @@ def test_one_way_to_begin_is_given(tmp_path: Path) -> None:
     check_start(None, config, resume=False, overwrite=True)
     with pytest.raises(UsageError, match=r"^--resume and --overwrite: give one of them, not both$"):
         check_start(None, config, resume=True, overwrite=True)
+
+
+def test_what_a_configuration_says_of_the_tokenizer_is_so(model: Path, tmp_path: Path) -> None:
+    config = translation(tmp_path, tokenizer={"type": "bpe", "vocabulary_size": 900})
+    message = (
+        "tokenizer.type is 'bpe', and 'char' there; tokenizer.vocabulary_size is 900, and 40 there;"
+    )
+    with pytest.raises(UsageError, match=message):
+        check_start(model, config, resume=False, overwrite=False)

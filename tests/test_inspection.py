@@ -1,5 +1,7 @@
 # ruff: noqa: F811 (fixtures are imported)
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from model_fixtures import SENTENCES, STEP, model_folder  # noqa: F401
@@ -76,6 +78,7 @@ def test_the_last_whole_validation_line_counts(model_folder, tmp_path):
         file.write(b'{"step": 9, "split": "validation", "perplexity": Infinity}\n')
         file.write(
             b'{"step": 10, "split": "train", "loss": 1.5}\n{"step": 11, "split": "validation"'
+            b', "x": ' + b"[" * 100_000
         )
     found = describe(folder)
     assert found.last_validation["step"] == 9
@@ -98,3 +101,16 @@ def test_damaged_weights_are_an_error(model_folder, tmp_path):
 def test_any_other_folder_is_an_error(tmp_path):
     with pytest.raises(ModelError, match=r"not a model folder: no config\.toml in it"):
         describe(tmp_path)
+
+
+def test_files_that_go_while_they_are_looked_at_are_left_out(model_folder, monkeypatch):
+    expected = describe(model_folder).files
+    walk = os.walk
+
+    def with_a_gone_one(folder):
+        for parent, folders, names in walk(folder):
+            yield parent, folders, [*names, "gone"]
+
+    monkeypatch.setattr(os, "walk", with_a_gone_one)
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name == "gone" or path.exists())
+    assert describe(model_folder).files == expected

@@ -216,6 +216,16 @@ def test_a_line_as_long_as_the_limit_is_whole(tmp_path):
     assert counts.cut == 0
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("length", [MAX_LINE_BYTES - 1, MAX_LINE_BYTES])
+def test_nothing_is_cut_of_a_line_of_which_all_is_kept(tmp_path, length, end):
+    counts = LineCounts("f.en")
+    path = written(tmp_path, b"x" * length + end.encode())
+    assert [len(line) for line in read_lines(path, counts=counts)] == [length]
+    assert (counts.cut, counts.size) == (0, length + len(end))
+    assert counts.carriage_returns == (end == "\r\n")
+
+
 def test_a_missing_file_and_a_folder_are_storage_errors_that_name_it(tmp_path):
     with pytest.raises(StorageError, match=r"missing\.en: cannot be read: No such file"):
         list(read_lines(tmp_path / "missing.en"))

@@ -120,3 +120,7 @@ def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match=r"a report needs matplotlib: pip install '.*\[plot\]'"):
         render_html(REPORT)
+
+
+def test_the_same_evaluation_makes_the_same_page():
+    assert render_html(REPORT) == render_html(REPORT)

@@ -249,3 +249,22 @@ def test_an_onlooker_tells_notes_and_records_nothing(tmp_path: Path, capsys: Any
         onlooker.validation({"step": 1}, [{"source": "a"}], "(best)")
     assert capsys.readouterr() == ("", "a note\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError()])
+def test_a_training_goes_on_when_stderr_is_gone(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    report(tmp_path, 3, 6)
+    assert [record["step"] for record in records_of(tmp_path)] == [3, 6]
+
+
+def test_records_nested_without_end_are_dropped_like_other_damage(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": ' + "[" * 100_000 + "\n")
+    report(tmp_path, 3, first_step=1)
+    assert [record["step"] for record in records_of(tmp_path)] == [1, 3]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_a_failing_import_shows_what_was_kept_back(tmp_path: Path) -> None:
 
 def test_a_log_level_of_the_user_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text(
-        "class config:\n    list_physical_devices = staticmethod(lambda kind: [])\n"
+        "class config:\n    get_visible_devices = staticmethod(lambda kind: [])\n"
     )
     script = (
         "import os\nfrom seq2seq.runtime import start_tensorflow\nstart_tensorflow()\n"
@@ -82,7 +83,11 @@ class Devices:
     def __init__(self, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.visible = gpus
         self.growing: list[str] = []
-        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+        monkeypatch.setattr(
+            tf.config.experimental,
+            "get_device_details",
+            lambda gpu: {} if "0" in gpu else {"compute_capability": (7, 5)},
+        )
         monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: self.visible)
         monkeypatch.setattr(tf.config, "set_visible_devices", self._set_visible)
         monkeypatch.setattr(
@@ -215,6 +220,54 @@ with open(sys.argv[1], "wb") as file:
     assert (done.returncode, path.read_bytes()) == (0, b"")
 
 
+QUIET = """
+import os, sys, threading
+from seq2seq.runtime import quiet_stderr
+"""
+
+
+def test_two_threads_that_are_quiet_leave_stderr_where_it_was() -> None:
+    code = (
+        QUIET
+        + """
+both = threading.Barrier(2, timeout=0.5)
+def work():
+    with quiet_stderr():
+        os.write(2, b"noise")
+        try:
+            both.wait()  # one thread at a time: the other does not come
+        except threading.BrokenBarrierError:
+            pass
+threads = [threading.Thread(target=work) for _ in range(2)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+os.write(2, b"heard")
+"""
+    )
+    assert run_python(code).stderr == "heard"
+
+
+def test_a_signal_does_not_show_what_was_kept_quiet() -> None:
+    code = (
+        QUIET
+        + """
+try:
+    with quiet_stderr():
+        os.write(2, b"noise")
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    os.write(2, b"heard")
+"""
+    )
+    assert run_python(code).stderr == "heard"
+
+
+@pytest.mark.parametrize("lacking", ["os.close(2)", "import tempfile; tempfile.tempdir = '/none'"])
+def test_it_is_quiet_without_stderr_or_temporary_files(lacking: str) -> None:
+    code = QUIET + f"{lacking}\nwith quiet_stderr():\n    print('done')\n"
+    assert run_python(code).stdout == "done\n"
+
+
 def test_a_gpu_has_a_whole_batch_at_a_time_and_cores_have_shards_and_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -308,6 +361,23 @@ def test_auto_is_bfloat16_on_a_gpu_that_is_not_hidden(
     assert resolve_precision("auto") == "bfloat16"
     start_tensorflow("cpu")
     assert resolve_precision("auto") == "float32"
+    Devices(["gpu 0", "gpu 1, an old one"], monkeypatch)
+    assert resolve_precision("auto") == "float32"
+
+
+def test_a_gpu_that_was_hidden_before_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    Devices(["gpu 0"], monkeypatch)
+    start_tensorflow("cpu")
+    with pytest.raises(UsageError, match="--device gpu: TensorFlow sees no GPU"):
+        start_tensorflow("gpu")
+
+
+def test_devices_and_precisions_of_other_names_are_refused() -> None:
+    device, precision = typing.cast(Any, "cuda"), typing.cast(Any, "float16")
+    with pytest.raises(UsageError, match="device: got 'cuda', expected auto, cpu or gpu"):
+        start_tensorflow(device)
+    with pytest.raises(UsageError, match="precision: got 'float16', expected auto, float32 or bfl"):
+        resolve_precision(precision)
 
 
 # Several processes
@@ -364,8 +434,17 @@ def test_the_place_of_a_worker_is_read_from_options_or_tf_config(
         ),
         (
             (None, None, tf_config({"worker": ["a:1", "b:2"]}, "worker", 2)),
-            "TF_CONFIG: index 2 of 2 workers; expected 0 to 1",
+            "TF_CONFIG: ValueError: there is no worker 2; expected {",
         ),
+        (
+            (None, None, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, "worker", -1)),
+            "TF_CONFIG: ValueError: there is no worker -1; expected {",
+        ),
+        (
+            (None, None, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, "chief", 1)),
+            "TF_CONFIG: ValueError: there is no chief 1; expected {",
+        ),
+        ((None, None, "[" * 100_000), "TF_CONFIG: RecursionError: .*; expected {"),
     ],
 )
 def test_a_place_that_cannot_be_made_out_is_refused(

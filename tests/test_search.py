@@ -929,6 +929,21 @@ def test_an_ensemble_searches_the_mean_of_the_probabilities() -> None:
         assert_found(found, expected)
 
 
+@pytest.mark.parametrize("penalty", [0.5, 1.5, 3.0])
+def test_equal_models_repeat_themselves_as_little_as_one_of_them(penalty: float) -> None:
+    logits = tf.constant([[0.0, 1.0, 7.5, 2.0, 10.0]])
+
+    def step(ids: Any, state: Any, memory: Any) -> Any:
+        return tf.repeat(logits, tf.size(ids), axis=0), state
+
+    limits = Limits(2, 6, repetition_penalty=penalty)
+    one = greedy_search(step, Start(tf.constant([0]), (), ()), limits)
+    start = Start(tf.constant([0]), ((), (), ()), ((), (), ()))
+    three = greedy_search(averaged([step, step, step]), start, limits)
+    assert three.ids.numpy().tolist() == one.ids.numpy().tolist()
+    np.testing.assert_allclose(three.log_probs, one.log_probs, rtol=1e-5)
+
+
 def test_a_memory_need_not_be_repeated_for_every_beam() -> None:
     tables = [random_table(seed, vocabulary=5, depth=4) for seed in range(12)]
 
@@ -1023,3 +1038,17 @@ def test_a_text_stops_where_there_is_no_distribution() -> None:
     ids, _ = sample_onwards(step, chain_start(1), 4, seed=1)
     assert ids.shape == (1, 4)
     assert (ids[0, 2:] == -1).numpy().all()
+
+
+def test_a_text_that_stopped_stops_no_other_one() -> None:
+    embeddings = tf.random.stateless_normal([5, 5], [1, 2])
+
+    def step(ids: Any, state: Any, memory: Any) -> Any:
+        logits = tf.gather(embeddings, ids)  # which knows no id of -1
+        return tf.where(state[:, None] >= 2, math.nan, logits), state + memory
+
+    start = Start(tf.constant([1, 1]), tf.zeros([2], tf.int32), tf.constant([1, 0]))
+    ids, after = sample_onwards(step, start, 5, seed=1)
+    assert ids[0].numpy().tolist()[2:] == [-1, -1, -1]
+    assert (ids[1] >= 0).numpy().all()
+    assert (after.ids >= 0).numpy().all()

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from seq2seq.config import DecodingConfig
@@ -127,3 +128,42 @@ def test_sampling_out_of_range_is_refused(options, message):
 )
 def test_a_batch_has_about_as_many_hypotheses_whatever_the_beam(options, size):
     assert search_options(DecodingConfig(), **options).batch_size == size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length_penalty": "1"}, "length penalty: got '1', expected a number of 0 or more"),
+        ({"max_length_ratio": "2"}, "max length ratio: got '2', expected a number"),
+        ({"coverage_penalty": None}, None),
+        ({"repetition_penalty": [1]}, r"repetition penalty: got \[1\], expected a number above 0"),
+        ({"sampling": {"temperature": 1.0}}, "sampling: got .*, expected Sampling"),
+        ({"sampling": True}, "sampling: got True, expected Sampling"),
+    ],
+)
+def test_values_of_a_wrong_type_are_told(options, message):
+    if message is None:
+        assert search_options(DecodingConfig(), **options).coverage_penalty == 0.0
+        return
+    with pytest.raises(UsageError, match=message):
+        search_options(DecodingConfig(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": "1"}, "temperature: got '1', expected a number above 0"),
+        ({"top_p": None}, "top-p: got None, expected a number above 0, at most 1"),
+        ({"top_k": 1.0}, "top-k: got 1.0, expected a whole number of 0 or more"),
+    ],
+)
+def test_samplings_of_a_wrong_type_are_told(options, message):
+    with pytest.raises(UsageError, match=message):
+        Sampling(**options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = search_options(
+        DecodingConfig(), beam_size=np.int64(3), length_penalty=np.float32(0.5)
+    )
+    assert (options.beam_size, options.length_penalty) == (3, 0.5)

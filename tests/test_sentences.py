@@ -2,6 +2,7 @@
 
 import pytest
 
+from seq2seq import sentences
 from seq2seq.config import DecodingConfig, TokenizerConfig
 from seq2seq.errors import DataError, UsageError
 from seq2seq.pairs import Pair
@@ -91,3 +92,19 @@ def test_what_the_vocabulary_lacks_is_counted_in_the_whole_text():
     )
     assert (whole.unknown, cut.unknown) == (2, 2)
     assert cut.pieces == whole.pieces > cut.kept
+
+
+def test_long_texts_are_encoded_a_few_at_a_time(monkeypatch):
+    options = TokenizerConfig(type="char", vocabulary_size=20, byte_fallback=False)
+    tokenizers = train_tokenizers([Pair(1, "a b c", "a b c")], options)
+    requests = [Request("a b " * count) for count in (1, 50, 2, 3, 60, 1)]
+    expected = encoded(requests, tokenizers, most_pieces=9, first_number=1)
+    given, encode = [], tokenizers.source.encode_batch
+    monkeypatch.setattr(sentences, "_ENCODED_AT_A_TIME", 100)
+    monkeypatch.setattr(
+        tokenizers.source, "encode_batch", lambda texts: given.append(len(texts)) or encode(texts)
+    )
+    assert encoded(requests, tokenizers, most_pieces=9, first_number=1) == expected
+    assert [each.number for each in expected] == [1, 2, 3, 4, 5, 6]
+    # As soon as they have 100 characters; prefixes are encoded with them, by the same tokenizer.
+    assert given[::2] == [2, 3, 1]

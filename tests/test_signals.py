@@ -5,11 +5,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 import pytest
 
-from seq2seq.signals import Terminated, signals_noted, terminable
+from seq2seq.signals import Terminated, handlers_kept, signals_noted, terminable
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
@@ -81,3 +81,11 @@ def test_signals_are_left_alone_in_another_thread(
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_handlers_that_a_library_sets_are_set_back() -> None:
+    before = handlers()
+    with suppress(KeyError), handlers_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyError
+    assert handlers() == before

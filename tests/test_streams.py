@@ -3,10 +3,13 @@ import io
 import os
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from seq2seq import streams
 from seq2seq.errors import StorageError, UsageError
 from seq2seq.streams import LineInput, LineOutput, opened_output, standard_output, write_new
 
@@ -69,6 +72,25 @@ def test_at_the_end_of_the_input_nothing_is_waited_for(pipe):
     assert stream.readline() == b"no line feed"
     assert stream.line_ready()
     assert stream.readline() == b""
+
+
+def test_of_a_line_without_end_no_more_is_read_than_is_kept(pipe, monkeypatch):
+    monkeypatch.setattr(streams, "MAX_LINE_BYTES", 3 * streams._CHUNK)
+    stream = LineInput(pipe[0])
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(os.write, pipe[1], b"x" * (8 * streams._CHUNK))
+        assert stream.line_ready()
+        assert len(stream._buffer) < 4 * streams._CHUNK
+        assert len(stream.readline(8 * streams._CHUNK)) == writing.result()
+
+
+def test_an_input_that_does_not_block_is_waited_for(pipe):
+    os.set_blocking(pipe[0], False)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(LineInput(pipe[0]).readline)
+        time.sleep(0.05)
+        os.write(pipe[1], b"late\n")
+        assert reading.result() == b"late\n"
 
 
 def test_lines_of_a_regular_file_are_always_ready(tmp_path):

@@ -59,6 +59,7 @@ from seq2seq.errors import (
 from seq2seq.runtime import Place
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.training import TrainingResult, train
+from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.translator import Translator
 from seq2seq.updates import Updater
 from seq2seq.validation import Validated
@@ -545,6 +546,31 @@ def test_a_best_step_that_is_damaged_is_not_named_when_none_before_was_validated
     )
 
 
+@pytest.mark.parametrize("state", [{"best": {}, "mood": 1}, {"best": {"bleu": 2.0}}, {"best": 7}])
+def test_a_state_of_another_version_is_a_model_error(
+    state: dict[str, Any], script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "model", config_for(text)
+    train(config, folder)
+    checkpoint = load_newest_checkpoint(folder)[0]
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "best.json").unlink()
+    save_checkpoint(folder, dataclasses.replace(checkpoint, state=state))
+    with pytest.raises(ModelError, match="step 6: its state of training is none of this version"):
+        train(config, folder, resume=True)
+
+
+def test_a_model_that_does_not_fit_into_memory_is_told_with_what_to_do(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(self: Any, folder: Path, workers: Workers) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    monkeypatch.setattr(TranslationExperiment, "build", build)
+    with pytest.raises(UsageError, match=r"out of memory with the model; make it smaller"):
+        train(config_for(text), tmp_path / "model")
+
+
 def test_without_a_whole_checkpoint_training_never_starts_from_scratch(
     script: Script, text: Path, tmp_path: Path
 ) -> None:
@@ -679,6 +705,17 @@ def test_room_for_a_checkpoint_is_looked_for_before_training(
     )
     with pytest.raises(StorageError, match=message):
         train(config_for(text), tmp_path / "model")
+    assert script.updates == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", real)
+        train(config_for(text, training__max_steps=2), tmp_path / "model")
+    script.updates.clear()
+    before = {
+        path: path.read_bytes() for path in (tmp_path / "model").rglob("*.*") if path.is_file()
+    }
+    with pytest.raises(StorageError, match=message):
+        train(config_for(text), tmp_path / "model", overwrite=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
     assert script.updates == []
     monkeypatch.setattr(Path, "open", real)
     train(config_for(text), tmp_path / "model", resume=True)
@@ -1068,7 +1105,7 @@ def test_dropout_may_differ_from_the_other_models(
     script: Script, text: Path, tmp_path: Path
 ) -> None:
     train(config_for(text), tmp_path / "base")
-    config = config_for(text, model__dropout=0.0, seed=9, tokenizer__type="bpe")
+    config = config_for(text, model__dropout=0.0, seed=9)
     assert train(config, tmp_path / "model", init=tmp_path / "base").steps == 6
     assert train(config, tmp_path / "model", resume=True).steps == 6
 

@@ -16,7 +16,7 @@ from seq2seq.errors import ModelError, StorageError, UsageError
 from seq2seq.fine_tuning import Start
 from seq2seq.pairs import Pair
 from seq2seq.tokenizer import TokenizerPair, train_tokenizers
-from seq2seq.training_folder import check_room, goes_on, new_start
+from seq2seq.training_folder import check_room, goes_on, new_start, size_of_model
 
 OF_A_MODEL = [
     "best.json",
@@ -230,6 +230,20 @@ def test_the_room_looked_for_is_that_of_a_checkpoint(
     monkeypatch.setattr(Path, "open", lambda *_: Disk())
     check_room(tmp_path, size, kept=2)
     assert size < Disk.written <= size + 2**20
+
+
+def test_what_is_deleted_before_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    (folder / "checkpoints" / "step-1").mkdir(parents=True)
+    (folder / "checkpoints" / "step-1" / "weights").write_bytes(b"x" * 1_500_000)
+    (folder / "config.toml").write_bytes(b"x" * 500_000)
+    (folder / "other").write_bytes(b"x" * 500_000)
+    assert size_of_model(folder) == 2_000_000
+    monkeypatch.setattr(Disk, "written", 0)
+    monkeypatch.setattr(Path, "open", lambda *_: Disk())
+    check_room(folder, 10_000_000, kept=2, freed=2_000_000)
+    assert 8_000_000 < Disk.written <= 8_000_000 + 2**20
+    check_room(folder, 1_000_000, kept=2, freed=2_000_000)
 
 
 def test_a_disk_without_room_is_told_with_what_is_needed(
