@@ -84,6 +84,12 @@ def test_text_that_is_not_there_is_one_line(text: list[str], tmp_path: Path) -> 
     assert re.fullmatch(r"error: .*missing: .*\n", done.stderr)
 
 
+def test_a_text_with_too_few_batches_is_one_line(text: list[str]) -> None:
+    done = run(str(FOLDER / "training_speed.py"), *text, *TINY, "--sentences=20")
+    assert done.returncode == 1
+    assert re.search(r"error: .*source: 4 batches of 20 pairs, expected at least 5: ", done.stderr)
+
+
 DECODER_PEER = """
 import sys
 from pathlib import Path
@@ -278,6 +284,28 @@ def test_no_two_variants_of_the_ablation_are_the_same_experiment() -> None:
     assert experiments[0] == load_config(config)
     for one, other in itertools.combinations(experiments, 2):
         assert one != other
+
+
+@pytest.mark.parametrize(
+    ("names", "reference", "message"),
+    [
+        (["no dropout", "No dropout!"], "words", "variants.toml: expected names that differ in th"),
+        (["a", "日本"], "words", "variants.toml: expected names that differ in their letters a to"),
+        (["a", "b"], "short", r"short: 2 lines, but .*words has 60"),
+    ],
+)
+def test_ablation_finds_early_what_would_cost_trainings(
+    names: list[str], reference: str, message: str, tmp_path: Path
+) -> None:
+    config, variants = write_experiment(tmp_path), tmp_path / "variants.toml"
+    variants.write_text("".join(f'"{name}" = []\n' for name in names), encoding="utf-8")
+    (tmp_path / "short").write_text("x\ny\n", encoding="utf-8")
+    files = ["--test", str(tmp_path / "words"), "--reference", str(tmp_path / reference)]
+    options = [*files, "--output", str(tmp_path / "models")]
+    done = run(str(FOLDER / "ablation.py"), str(config), str(variants), *options)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 1000])
