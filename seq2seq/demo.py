@@ -1,6 +1,8 @@
 """The demo: makes a corpus, trains on it, translates the test set and scores that, all offline."""
 
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -118,7 +120,10 @@ def render(result: DemoResult, folder: Path) -> str:
             f"translation  {translation}",
             f"reference    {reference}",
         ]
-    lines += ["", "what to type next:", *(f"  {command}" for command in next_commands(folder))]
+    commands = next_commands(folder)
+    if shutil.which("seq2seq") is None:  # run by its path, in an environment that is not active
+        commands.insert(0, f". {shlex.quote(sys.prefix)}/bin/activate")
+    lines += ["", "what to type next:", *(f"  {command}" for command in commands)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -107,6 +108,15 @@ def test_five_translations_are_shown_of_many(result, tmp_path):
     )
     text = render(many, tmp_path)
     assert text.count("source  ") == text.count("translation  ") == text.count("reference  ") == 5
+
+
+@pytest.mark.parametrize("found", [None, "/bin/seq2seq"])
+def test_an_environment_that_is_not_active_is_made_so_first(result, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: found)
+    monkeypatch.setattr(sys, "prefix", "/my/.venv")
+    _, printed = render(result, tmp_path).split("what to type next:\n")
+    first = "  . /my/.venv/bin/activate\n" if found is None else ""
+    assert printed == first + "".join(f"  {each}\n" for each in next_commands(tmp_path))
 
 
 def test_commands_to_type_next_are_commands_of_this_package(tmp_path):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,10 @@ def test_paths_are_found_in_links_and_in_text():
         " `configs/a.toml`. https://example.org/configs/b .venv/bin/seq2seq my/tests/y tests/*.py"
     )
     assert paths(text) == {"seq2seq/lstm.py", "docs/a.md", "configs/a.toml"}
+
+
+def test_the_decoder_shown_is_searched():
+    [code] = [block for _, block in FENCED.findall(README) if "decoder.stepper()" in block]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["found"].ids.shape == (8, 5, 20)
