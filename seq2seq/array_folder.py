@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.durable_files import file_sha256, sync
-from seq2seq.errors import Seq2SeqError, UsageError, unwritable
+from seq2seq.errors import Seq2SeqError, UsageError, unwritable, writing
 
 _MANIFEST = "manifest.json"
 _Counts = TypeVar("_Counts")
@@ -137,7 +137,7 @@ def replacing(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     prefix = f".{folder.name}.tmp-"
     temporary = folder.with_name(f"{prefix}{os.getpid()}")
     old = folder.with_name(f"{prefix}{os.getpid()}-old")
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left_over in folder.parent.iterdir():
             if left_over.name.startswith(prefix):
@@ -153,8 +153,6 @@ def replacing(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as err:
-        raise unwritable(folder, err) from err
 
 
 def _check_replaceable(folder: Path, names: Iterable[str]) -> None:

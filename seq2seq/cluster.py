@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from seq2seq import errors
 from seq2seq.durable_files import locked, write_whole
-from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, unwritable
+from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, writing
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, LineCounts, line_blocks, read_block
 from seq2seq.runtime import quiet_stderr
@@ -133,11 +133,9 @@ def _folder_of(jobs: Sequence[Job]) -> Path:
 def _shards_folder(folder: Path) -> Iterator[Path]:
     """A new folder in `folder`, deleted in the end; what a killed run left goes before."""
     shards = folder / _TEMPORARY
-    try:
+    with writing(folder):
         shutil.rmtree(shards, ignore_errors=True)
         shards.mkdir()
-    except OSError as err:
-        raise unwritable(str(folder), err) from err
     try:
         yield shards
     finally:

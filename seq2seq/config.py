@@ -7,7 +7,7 @@ unknown key, wrong type and conflict at once, as `file: section.key: got X, expe
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from seq2seq.errors import ModelError, StorageError, UsageError
+from seq2seq.errors import ModelError, StorageError, UsageError, reading
 from seq2seq.model_files import CONFIG_FILE, LARGEST_RECORD, check_plain
 
 
@@ -335,9 +335,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
             with another; the message names all of them.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as err:
-        raise StorageError(f"{path}: cannot be read: {err.strerror}") from err
+        with reading(path):
+            text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as err:
         raise UsageError(f"{path}: not UTF-8 at byte {err.start}; save the file as UTF-8") from err
     try:
@@ -556,144 +555,119 @@ def _fields(kind: type[CommonConfig], sections: Sequence[str]) -> list[str]:
     return list(found.model_fields)
 
 
-def _conflicts(config: AnyConfig) -> list[_Conflict]:
+def _conflicts(config: AnyConfig) -> Iterator[_Conflict]:
     """Keys fine alone but not together."""
     if isinstance(config, Config):
         return _translation_conflicts(config)
     return _language_model_conflicts(config)
 
 
-def _translation_conflicts(config: Config) -> list[_Conflict]:
-    found: list[_Conflict] = []
+def _translation_conflicts(config: Config) -> Iterator[_Conflict]:
     tokenizer, model = config.tokenizer, config.model
     loaded = tokenizer.source_model is not None
     joint = tokenizer.target_model is None if loaded else tokenizer.joint
     if tokenizer.target_model and not tokenizer.source_model:
-        found.append(
-            (
-                ("tokenizer.target_model", "tokenizer.source_model"),
-                "needs tokenizer.source_model beside it",
-            )
+        yield (
+            ("tokenizer.target_model", "tokenizer.source_model"),
+            "needs tokenizer.source_model beside it",
         )
     if model.tied_embeddings == "all" and not joint:
-        found.append(
-            (
-                ("model.tied_embeddings", "tokenizer.joint", "tokenizer.target_model"),
-                "got 'all', which needs one vocabulary for both sides (tokenizer.joint = true)",
-            )
+        yield (
+            ("model.tied_embeddings", "tokenizer.joint", "tokenizer.target_model"),
+            "got 'all', which needs one vocabulary for both sides (tokenizer.joint = true)",
         )
     width = model.encoder_units * (2 if model.bidirectional else 1)
     if model.bridge == "copy" and width != model.decoder_units:
-        found.append(
+        yield (
             (
-                (
-                    "model.bridge",
-                    "model.encoder_units",
-                    "model.bidirectional",
-                    "model.decoder_units",
-                ),
-                f"got 'copy', but the encoder's state is {width} wide and decoder_units is "
-                f"{model.decoder_units}; make them equal or use 'dense'",
-            )
+                "model.bridge",
+                "model.encoder_units",
+                "model.bidirectional",
+                "model.decoder_units",
+            ),
+            f"got 'copy', but the encoder's state is {width} wide and decoder_units is "
+            f"{model.decoder_units}; make them equal or use 'dense'",
         )
-    found += _attention_conflicts(model, width)
+    yield from _attention_conflicts(model, width)
     if config.training.consistency and not (model.dropout or model.word_dropout):
-        found.append(
-            (
-                ("training.consistency", "model.dropout", "model.word_dropout"),
-                f"got {config.training.consistency}, but without dropout the two passes are the "
-                "same; set it to 0, or drop something",
-            )
+        yield (
+            ("training.consistency", "model.dropout", "model.word_dropout"),
+            f"got {config.training.consistency}, but without dropout the two passes are the "
+            "same; set it to 0, or drop something",
         )
     if config.training.subword_sampling and not loaded and tokenizer.type != "unigram":
-        found.append(
-            (
-                ("training.subword_sampling", "tokenizer.type"),
-                f"got {config.training.subword_sampling}, which needs tokenizer.type = 'unigram'",
-            )
+        yield (
+            ("training.subword_sampling", "tokenizer.type"),
+            f"got {config.training.subword_sampling}, which needs tokenizer.type = 'unigram'",
         )
-    if config.data.max_target_length < 2:
-        found.append((("data.max_target_length",), "got 1, expected 2 or more: the end counts"))
-    return found
+    if model.reverse_source and model.bidirectional:
+        yield (
+            ("model.reverse_source", "model.bidirectional"),
+            "got true, which has no effect where the encoder reads both ways "
+            "(model.bidirectional = false)",
+        )
+    for key in ("max_source_length", "max_target_length"):
+        if getattr(config.data, key) < 2:
+            yield (f"data.{key}",), "got 1, expected 2 or more: the end counts"
 
 
-def _attention_conflicts(model: ModelConfig, width: int) -> list[_Conflict]:
+def _attention_conflicts(model: ModelConfig, width: int) -> Iterator[_Conflict]:
     """Of keys that depend on attention, with an encoder `width` wide."""
-    found: list[_Conflict] = []
     if model.attention == "none":
         options = {"attention_heads": 1, "attention_layer": "last"}
         for key, default in options.items():
             if (value := getattr(model, key)) != default:
-                found.append(
-                    (
-                        (f"model.{key}", "model.attention"),
-                        f"got {value!r}, which has no effect without attention; leave it out",
-                    )
+                yield (
+                    (f"model.{key}", "model.attention"),
+                    f"got {value!r}, which has no effect without attention; leave it out",
                 )
     if model.attention != "none" and model.reverse_source:
-        found.append(
-            (
-                ("model.reverse_source", "model.attention"),
-                "got true, which is for models without attention (model.attention = 'none')",
-            )
+        yield (
+            ("model.reverse_source", "model.attention"),
+            "got true, which is for models without attention (model.attention = 'none')",
         )
     heads = model.attention_heads
     if model.attention != "none" and (model.decoder_units % heads or width % heads):
-        found.append(
+        yield (
             (
-                (
-                    "model.attention_heads",
-                    "model.decoder_units",
-                    "model.encoder_units",
-                    "model.bidirectional",
-                ),
-                f"got {heads}, expected a divisor of decoder_units "
-                f"({model.decoder_units}) and of the encoder's width ({width})",
-            )
+                "model.attention_heads",
+                "model.decoder_units",
+                "model.encoder_units",
+                "model.bidirectional",
+            ),
+            f"got {heads}, expected a divisor of decoder_units "
+            f"({model.decoder_units}) and of the encoder's width ({width})",
         )
-    return found
 
 
-def _language_model_conflicts(config: LanguageModelConfig) -> list[_Conflict]:
-    found: list[_Conflict] = []
+def _language_model_conflicts(config: LanguageModelConfig) -> Iterator[_Conflict]:
     data, tokenizer, model = config.data, config.tokenizer, config.model
     validation_share = 0.0 if data.validation_text else data.validation_share
     if validation_share + data.test_share >= 1:
-        found.append(
-            (
-                ("data.validation_share", "data.test_share"),
-                f"got {validation_share}, and test_share is {data.test_share}, which leaves "
-                "nothing to train on; expected a sum below 1",
-            )
+        yield (
+            ("data.validation_share", "data.test_share"),
+            f"got {validation_share}, and test_share is {data.test_share}, which leaves "
+            "nothing to train on; expected a sum below 1",
         )
     size = tokenizer.vocabulary_size
     if size is not None and tokenizer.type == "character":
-        found.append(
-            (
-                ("tokenizer.vocabulary_size", "tokenizer.type"),
-                f"got {size}, but every character of the training text is a symbol; leave it out, "
-                "or set tokenizer.type to 'word', 'unigram' or 'bpe'",
-            )
+        yield (
+            ("tokenizer.vocabulary_size", "tokenizer.type"),
+            f"got {size}, but every character of the training text is a symbol; leave it out, "
+            "or set tokenizer.type to 'word', 'unigram' or 'bpe'",
         )
     elif size is not None and tokenizer.type != "word" and size <= _SMALLEST_PIECES:
-        found.append(
-            (
-                ("tokenizer.vocabulary_size", "tokenizer.type"),
-                f"got {size}, but {_SMALLEST_PIECES} are special pieces and bytes; raise it",
-            )
+        yield (
+            ("tokenizer.vocabulary_size", "tokenizer.type"),
+            f"got {size}, but {_SMALLEST_PIECES} are special pieces and bytes; raise it",
         )
     if config.training.schedule == "plateau" and not (data.validation_text or validation_share):
-        found.append(
-            (
-                ("training.schedule", "data.validation_text", "data.validation_share"),
-                "got 'plateau', which goes by validations, and there is no text for them",
-            )
+        yield (
+            ("training.schedule", "data.validation_text", "data.validation_share"),
+            "got 'plateau', which goes by validations, and there is no text for them",
         )
     if model.tied_embeddings and not model.embedding_size:
-        found.append(
-            (
-                ("model.tied_embeddings", "model.embedding_size"),
-                "got true, but without embeddings (model.embedding_size = 0) there are none to tie",
-            )
+        yield (
+            ("model.tied_embeddings", "model.embedding_size"),
+            "got true, but without embeddings (model.embedding_size = 0) there are none to tie",
         )
-    return found

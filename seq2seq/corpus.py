@@ -30,7 +30,7 @@ from seq2seq.array_folder import (
 )
 from seq2seq.config import Config, DataConfig
 from seq2seq.durable_files import file_sha256
-from seq2seq.errors import DataError, unreadable
+from seq2seq.errors import DataError, reading
 from seq2seq.lines import LineCounts, one_line, read_lines
 from seq2seq.pairs import (
     Pair,
@@ -313,10 +313,8 @@ def _key(data: DataConfig, tokenizers: TextEncoders, validation: Sequence[Pair])
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    try:
+    with reading(path):
         status = path.stat()
-    except OSError as err:
-        raise unreadable(path, err) from err
     return status.st_size, status.st_mtime_ns
 
 

@@ -20,7 +20,7 @@ from seq2seq.config import (
 )
 from seq2seq.console import say
 from seq2seq.demo_corpus import write_corpus
-from seq2seq.errors import StorageError
+from seq2seq.errors import writing
 from seq2seq.evaluation import Score, bleu
 from seq2seq.lines import read_lines
 from seq2seq.streams import standard_output
@@ -162,7 +162,5 @@ def _tested(folder: Path) -> DemoResult:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as err:
-        raise StorageError(f"{path}: cannot be written: {err.strerror}") from err

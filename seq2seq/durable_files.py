@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from seq2seq.errors import LockedError, unreadable, unwritable
+from seq2seq.errors import LockedError, reading, unwritable, writing
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -58,11 +58,8 @@ def file_sha256(path: Path) -> str:
     Raises:
         StorageError: It cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as err:
-        raise unreadable(path, err) from err
+    with reading(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
@@ -75,12 +72,10 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import fcntl  # POSIX only
 
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sync(folder.parent)
         file = (folder / ".lock").open("a+", encoding="utf-8")
-    except OSError as err:
-        raise unwritable(folder, err) from err
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

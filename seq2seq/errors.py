@@ -5,6 +5,9 @@ expected and what to do. The command line prints it after `error: ` and exits wi
 a traceback is shown for bugs only. Library users catch `Seq2SeqError`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Seq2SeqError(Exception):
     """Base of every error this package raises on purpose; itself never raised."""
@@ -60,6 +63,32 @@ class Interrupted(Seq2SeqError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+@contextmanager
+def reading(file: object) -> Iterator[None]:
+    """Within it an OSError is the error for a file that the system does not let us read.
+
+    Raises:
+        StorageError: It happened.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise unreadable(file, err) from err
+
+
+@contextmanager
+def writing(file: object) -> Iterator[None]:
+    """Within it an OSError is the error for a file or folder that we may not, or cannot, write.
+
+    Raises:
+        StorageError: It happened.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise unwritable(file, err) from err
 
 
 def unreadable(file: object, err: OSError) -> StorageError:

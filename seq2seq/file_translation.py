@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq.console import Advance, say
-from seq2seq.errors import UsageError, unreadable
+from seq2seq.errors import UsageError, reading
 from seq2seq.journal import ResumableOutput, resumable_output
 from seq2seq.lines import LineCounts, OnBadUtf8, check_line_counts, count_lines, read_lines
 from seq2seq.output_formats import Renderer
@@ -83,10 +83,8 @@ class Job(NamedTuple):
             self._check_can_resume()
         files = [path for path in self._inputs if not is_special(path)]
         for path in files:
-            try:
+            with reading(path):
                 path.open("rb").close()
-            except OSError as err:
-                raise unreadable(path, err) from err
         if self.output is not None:
             if self.output.exists() and any(self.output.samefile(path) for path in self._inputs):
                 raise UsageError(

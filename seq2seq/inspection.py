@@ -22,7 +22,7 @@ from seq2seq.config import (
     dump_config,
     load_any_model_config,
 )
-from seq2seq.errors import StorageError
+from seq2seq.errors import reading
 from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER
 from seq2seq.text_tokenizer import load_text_tokenizer
 from seq2seq.tokenizer import TokenizerPair
@@ -125,19 +125,16 @@ def _last_validation(path: Path) -> dict[str, Any]:
     last: dict[str, Any] = {}
     if not path.is_file():
         return last
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if b'"validation"' not in line:
-                    continue
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict) and record.get("split") == "validation":
-                    last = record
-    except OSError as err:
-        raise StorageError(f"{path}: cannot be read: {err.strerror}") from err
+    with reading(path), path.open("rb") as file:
+        for line in file:
+            if b'"validation"' not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and record.get("split") == "validation":
+                last = record
     return last
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from seq2seq.durable_files import sync
-from seq2seq.errors import LockedError, ModelError, UsageError, unwritable
+from seq2seq.errors import LockedError, ModelError, UsageError, writing
 from seq2seq.streams import LineOutput, check_new, opened
 
 FORMAT_VERSION = 1
@@ -89,7 +89,7 @@ class ResumableOutput:
             StorageError: It cannot be written, as on a full disk.
         """
         mark = Mark(self.lines, self._partial.tell(), self._input.hexdigest(), dict(counts))
-        with _writing(self._path):
+        with writing(self._path):
             os.fsync(self._partial.fileno())
             _append(self._journal, asdict(mark))
         self.saved = mark
@@ -165,14 +165,6 @@ def _journal(path: Path) -> Path:
 
 def _start_again(path: Path) -> str:
     return f"delete {_journal(path)} to start again"
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        raise unwritable(str(path), err) from err
 
 
 @contextmanager
@@ -293,7 +285,7 @@ def _pass_over(path: Path, texts: Iterator[str], mark: Mark) -> "hashlib._Hash":
 
 def _begin(path: Path, journal: BinaryIO, settings: Settings) -> None:
     """Makes both files anew."""
-    with _writing(path):
+    with writing(path):
         journal.truncate(0)
         _append(journal, {"format": FORMAT_VERSION, "settings": dict(settings)})
         _partial(path).write_bytes(b"")
@@ -302,7 +294,7 @@ def _begin(path: Path, journal: BinaryIO, settings: Settings) -> None:
 
 def _cut(path: Path, journal: BinaryIO, earlier: _Earlier) -> None:
     """Ends both files at the mark."""
-    with _writing(path):
+    with writing(path):
         # First: a mark that is passed over must not count again when the partial file has grown.
         journal.truncate(earlier.end)
         os.fsync(journal.fileno())
@@ -316,7 +308,7 @@ def _append(journal: BinaryIO, fields: Mapping[str, Any]) -> None:
 
 
 def _publish(path: Path, partial: BinaryIO) -> None:
-    with _writing(path):
+    with writing(path):
         os.fsync(partial.fileno())
         _partial(path).replace(path)
         sync(path.parent)

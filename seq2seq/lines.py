@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from seq2seq.errors import DataError, unreadable
+from seq2seq.errors import DataError, reading
 
 LINE_BREAKING = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # a pattern, to Python and to RE2
 MAX_LINE_BYTES = 1 << 20  # bounds memory; a line this long is past any length limit in pieces
@@ -144,10 +144,8 @@ def read_text(path: Path) -> str:
         StorageError: The file cannot be read.
         DataError: It is not UTF-8 or has a NUL; names file, line and byte.
     """
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as err:
-        raise unreadable(path, err) from err
     _refuse_nul(content, name=str(path), line=1)
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
@@ -162,13 +160,10 @@ def count_lines(path: Path) -> int:
         StorageError: The file cannot be read.
     """
     lines, last = 0, b"\n"
-    try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                lines += chunk.count(b"\n")
-                last = chunk
-    except OSError as err:
-        raise unreadable(path, err) from err
+    with reading(path), path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            lines += chunk.count(b"\n")
+            last = chunk
     return lines + (not last.endswith(b"\n"))
 
 
@@ -197,17 +192,14 @@ def line_blocks(path: Path, lines: int) -> Iterator[LineBlock]:
         StorageError: The file cannot be read.
     """
     offset = end = first = line = 0
-    try:
-        with path.open("rb") as stream:
-            while part := stream.readline(_CHUNK):
-                end += len(part)
-                line += part.endswith(b"\n")
-                if line == first + lines:
-                    yield LineBlock(first, lines, offset)
-                    offset, first = end, line
-                unfinished = not part.endswith(b"\n")
-    except OSError as err:
-        raise unreadable(path, err) from err
+    with reading(path), path.open("rb") as stream:
+        while part := stream.readline(_CHUNK):
+            end += len(part)
+            line += part.endswith(b"\n")
+            if line == first + lines:
+                yield LineBlock(first, lines, offset)
+                offset, first = end, line
+            unfinished = not part.endswith(b"\n")
     if offset < end:
         yield LineBlock(first, line + unfinished - first, offset)
 
@@ -222,13 +214,10 @@ def read_block(
         DataError: A line is not UTF-8 or has a NUL; names file, line and byte.
     """
     counts.lines = block.first
-    try:
-        with path.open("rb") as stream:
-            stream.seek(block.offset)
-            lines = read_lines(stream, on_bad_utf8=on_bad_utf8, counts=counts)
-            yield from islice(lines, block.lines)
-    except OSError as err:
-        raise unreadable(path, err) from err
+    with reading(path), path.open("rb") as stream:
+        stream.seek(block.offset)
+        lines = read_lines(stream, on_bad_utf8=on_bad_utf8, counts=counts)
+        yield from islice(lines, block.lines)
 
 
 def _name(file: str | Path | BinaryIO) -> str:
@@ -249,17 +238,14 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[BinaryIO]:
 
 def _raw_lines(file: str | Path | BinaryIO, counts: LineCounts) -> Iterator[bytes]:
     """Each line as bytes without its end; all counts but those of its text are kept here."""
-    try:
-        with _opened(file) as stream:
-            while raw := _raw_line(stream, counts):
-                counts.lines += 1
-                if counts.lines == 1 and raw.startswith(_BYTE_ORDER_MARK):
-                    counts.byte_order_mark = True
-                    raw = raw.removeprefix(_BYTE_ORDER_MARK)
-                counts.carriage_returns += raw.endswith(b"\r\n")
-                yield raw.removesuffix(b"\n").removesuffix(b"\r")
-    except OSError as err:
-        raise unreadable(counts.name, err) from err
+    with reading(counts.name), _opened(file) as stream:
+        while raw := _raw_line(stream, counts):
+            counts.lines += 1
+            if counts.lines == 1 and raw.startswith(_BYTE_ORDER_MARK):
+                counts.byte_order_mark = True
+                raw = raw.removeprefix(_BYTE_ORDER_MARK)
+            counts.carriage_returns += raw.endswith(b"\r\n")
+            yield raw.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _raw_line(stream: BinaryIO, counts: LineCounts) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.config import DataConfig
-from seq2seq.errors import DataError, StorageError, UsageError, unreadable
+from seq2seq.errors import DataError, StorageError, UsageError, reading
 from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lines
 
 _ONE_LINE_FILE_BYTES = 100_000  # a file of one line is suspicious from this size on
@@ -267,10 +267,8 @@ def check_rereadable(path: Path) -> None:
         StorageError: There is no such file, or it is a folder.
         UsageError: It is a pipe or a device.
     """
-    try:
+    with reading(path):
         mode = path.stat().st_mode
-    except OSError as err:
-        raise unreadable(path, err) from err
     if stat.S_ISDIR(mode):
         raise StorageError(f"{path}: cannot be read: Is a directory")
     if not stat.S_ISREG(mode):

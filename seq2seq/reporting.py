@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seq2seq.console import display_console, say
 from seq2seq.durable_files import write_whole
-from seq2seq.errors import unwritable
+from seq2seq.errors import writing
 from seq2seq.lines import one_line
 from seq2seq.model_files import METRICS_FILE, TENSORBOARD_FOLDER
 
@@ -74,10 +74,8 @@ class Reporter:
         with suppress(tf.errors.OpError):
             self._writer.close()
         if error is None and self._unwritten:
-            try:
+            with writing(self._metrics):
                 self._append()
-            except OSError as err:
-                raise unwritable(str(self._metrics), err) from err
 
     def note(self, text: str) -> None:
         """Shows one line."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from seq2seq.errors import StorageError, UsageError, unwritable
+from seq2seq.durable_files import sync
+from seq2seq.errors import StorageError, UsageError, unwritable, writing
 from seq2seq.lines import MAX_LINE_BYTES, LineCounts, OnBadUtf8, read_lines, showable
 
 OutputMode = Literal["wb", "xb", "r+b", "a+b"]
@@ -154,12 +155,9 @@ def write_new(path: Path, content: bytes) -> None:
         UsageError: `path` exists already.
         StorageError: It cannot be written.
     """
-    with _new_file(path) as stream:
-        try:
-            stream.write(content)
-            stream.flush()
-        except OSError as err:
-            raise unwritable(str(path), err) from err
+    with _new_file(path) as stream, writing(path):
+        stream.write(content)
+        stream.flush()
 
 
 @contextmanager
@@ -216,10 +214,8 @@ def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
     Raises:
         StorageError: It cannot be opened; says that `name` cannot be written.
     """
-    try:
+    with writing(name):
         stream = path.open(mode)
-    except OSError as err:
-        raise unwritable(name, err) from err
     try:
         yield stream
     finally:
@@ -228,9 +224,7 @@ def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
 
 
 def _publish(temporary: Path, path: Path) -> None:
-    try:
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+    with writing(path):
+        sync(temporary)
         temporary.replace(path)
-    except OSError as err:
-        raise unwritable(str(path), err) from err
+        sync(path.parent)

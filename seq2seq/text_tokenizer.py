@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from seq2seq.config import TextTokenizerConfig, TokenizerConfig
 from seq2seq.durable_files import write_whole
-from seq2seq.errors import DataError, ModelError, unreadable, unwritable
+from seq2seq.errors import DataError, ModelError, unreadable, writing
 from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.tokenizer import Tokenizer, train_exact_tokenizer
 
@@ -364,13 +364,11 @@ def load_text_tokenizer(folder: Path) -> TextTokenizer:
 
 def _save(folder: Path, name: str, content: bytes) -> None:
     """Writes a tokenizer's file; those of other kinds go."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
         for other in _KINDS.keys() - {name}:
             (folder / other).unlink(missing_ok=True)
-    except OSError as err:
-        raise unwritable(folder, err) from err
 
 
 def _damaged(path: Path, why: str) -> ModelError:

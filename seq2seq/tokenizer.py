@@ -18,7 +18,13 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from seq2seq.config import Config, TokenizerConfig
 from seq2seq.durable_files import write_whole
-from seq2seq.errors import DataError, ModelError, UsageError, unreadable, unwritable
+from seq2seq.errors import (
+    DataError,
+    ModelError,
+    UsageError,
+    reading,
+    writing,
+)
 from seq2seq.lines import one_line
 from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
 from seq2seq.pairs import Pair, training_pairs
@@ -94,10 +100,8 @@ class Tokenizer:
             StorageError: The file cannot be read.
             ModelError: It is no SentencePiece model, or has no begin or end of sentence.
         """
-        try:
+        with reading(path):
             model = path.read_bytes()
-        except OSError as err:
-            raise unreadable(path, err) from err
         return cls(model, name=str(path))
 
     def encode(self, text: str) -> list[int]:
@@ -238,14 +242,12 @@ class TokenizerPair:
         models = {SOURCE_FILE: self.source.model, TARGET_FILE: self.target.model}
         if self.joint:
             models = {JOINT_FILE: self.source.model}
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for name, model in models.items():
                 write_whole(folder / name, model)
             for name in {JOINT_FILE, SOURCE_FILE, TARGET_FILE} - models.keys():
                 (folder / name).unlink(missing_ok=True)
-        except OSError as err:
-            raise unwritable(folder, err) from err
 
 
 def prepare_tokenizers(config: Config) -> TokenizerPair:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seq2seq.config import AnyConfig, flat_config, load_any_model_config
 from seq2seq.durable_files import sync
-from seq2seq.errors import StorageError, UsageError, unwritable
+from seq2seq.errors import StorageError, UsageError, writing
 from seq2seq.fine_tuning import Start
 from seq2seq.model_files import (
     BEST_FILE,
@@ -133,14 +133,12 @@ def new_start(folder: Path, config: AnyConfig, start: Start | None) -> Iterator[
         raise
     for name in _OF_A_MODEL:
         _delete(folder / name)
-    try:
+    with writing(folder):
         for name in reversed(_OF_A_MODEL):
             if (staging / name).exists():
                 (staging / name).rename(folder / name)
         sync(folder)
         staging.rmdir()
-    except OSError as err:
-        raise unwritable(folder, err) from err
 
 
 def check_room(folder: Path, size: int, *, kept: int, freed: int = 0) -> None:
@@ -201,10 +199,8 @@ def _check_not_cut_short(folder: Path) -> None:
 
 
 def _make(folder: Path) -> None:
-    try:
+    with writing(folder):
         folder.mkdir()
-    except OSError as err:
-        raise unwritable(folder, err) from err
 
 
 def size_of_model(folder: Path) -> int:

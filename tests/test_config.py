@@ -144,6 +144,10 @@ def test_missing_files_are_all_named(load):
             "model.bridge: got 'copy', but the encoder's state is 16 wide and decoder_units is 8",
         ),
         (
+            '[model]\nattention = "none"\nreverse_source = true',
+            "model.reverse_source: got true, which has no effect where the encoder reads both ways",
+        ),
+        (
             "[model]\nreverse_source = true",
             "model.reverse_source: got true, which is for models without attention",
         ),
@@ -182,7 +186,7 @@ def test_keys_in_conflict_are_named(load, text, fault):
         '[model]\nbridge = "copy"\nencoder_units = 4\ndecoder_units = 8',
         '[model]\nbridge = "copy"\nencoder_units = 8\ndecoder_units = 8\nbidirectional = false',
         '[tokenizer]\nsource_model = "s.model"\ntarget_model = "t.model"',
-        '[model]\nattention = "none"\nreverse_source = true',
+        '[model]\nattention = "none"\nreverse_source = true\nbidirectional = false',
         "[model]\nattention_heads = 8\nencoder_units = 4\ndecoder_units = 16",
         '[model]\nattention_layer = "first"\ndecoder_layers = 1',
         '[training]\nsubword_sampling = 0.1\n[tokenizer]\ntype = "bpe"\nsource_model = "s.model"',
@@ -193,8 +197,9 @@ def test_keys_that_only_look_like_a_conflict_are_accepted(load, text):
 
 
 def test_a_target_of_one_piece_is_refused(load):
-    fault = "data.max_target_length: got 1, expected 2 or more: the end counts"
-    assert faults_of(load, f"{DATA}max_target_length = 1\n") == [fault]
+    for key in ("max_source_length", "max_target_length"):
+        fault = f"data.{key}: got 1, expected 2 or more: the end counts"
+        assert faults_of(load, f"{DATA}{key} = 1\n") == [fault]
 
 
 def test_faults_and_conflicts_are_named_together(load):

@@ -38,3 +38,18 @@ def test_no_two_errors_share_an_exit_code():
     codes = [error.exit_code for error in errors_of_one_code]
     assert len(codes) == len(set(codes))
     assert not {0, 1} & set(codes)  # success, and a fault of ours
+
+
+@pytest.mark.parametrize(
+    ("within", "what"), [(errors.reading, "cannot be read"), (errors.writing, "cannot be written")]
+)
+def test_what_the_system_refuses_is_told_with_the_file(within, what):
+    for error, why in [(OSError(28, "No space left"), "No space left"), (OSError("odd"), "odd")]:
+        with (
+            pytest.raises(errors.StorageError, match=f"^a/b: {what}: {why}$") as caught,
+            within("a/b"),
+        ):
+            raise error
+        assert caught.value.__cause__ is error
+    with pytest.raises(KeyError), within("a/b"):
+        raise KeyError
