@@ -67,6 +67,7 @@ The modules in reading order. Those marked * import TensorFlow.
     evaluation        BLEU, chrF and TER with signatures
     comparison        whether one system is better than another
     breakdown         scores by length and by sentence
+    figures           figures by matplotlib, which is an extra
     report            an evaluation as text, JSON or a page
     journal           an output that a killed run leaves half done and a later one goes on with
     output_formats    translations as lines of output

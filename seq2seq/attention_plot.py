@@ -1,15 +1,15 @@
 """A picture of where the model looked: the attention of one translation."""
 
-import io
 from pathlib import Path
 
 from seq2seq.errors import UsageError
+from seq2seq.figures import new_figure, rendered
 from seq2seq.translation import Details
 
 FORMATS = ("png", "svg", "pdf")
 
 
-def draw_attention(details: Details, kind: str = "png") -> bytes:
+def draw_attention(details: Details, kind: str) -> bytes:
     """The attention matrix as a picture: source pieces to the right, the translation downwards.
 
     Args:
@@ -19,24 +19,18 @@ def draw_attention(details: Details, kind: str = "png") -> bytes:
     Raises:
         UsageError: The model has no attention, or matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as err:
-        raise UsageError("pictures need matplotlib: pip install 'lstm-seq2seq[plot]'") from err
     if details.attention is None:
         raise UsageError("attention: the model has none (model.attention)")
     attention = details.attention
     rows, columns = attention.shape
-    figure = Figure(figsize=(2.0 + 0.4 * columns, 1.4 + 0.32 * rows), layout="constrained", dpi=150)
+    figure = new_figure(2.0 + 0.4 * columns, 1.4 + 0.32 * rows)
     axes = figure.add_subplot()
     image = axes.imshow(attention, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(columns), details.source, rotation=60, ha="left", parse_math=False)
     axes.xaxis.tick_top()
     axes.set_yticks(range(rows), details.target, parse_math=False)
     figure.colorbar(image, label="attention weight")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind)
-    return picture.getvalue()
+    return rendered(figure, kind)
 
 
 def picture_kind(path: Path) -> str:

@@ -14,6 +14,7 @@ from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, UsageError, unwritable
 from seq2seq.model_files import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER
 from seq2seq.new_model import load_any_tokenizer, write_new_model
+from seq2seq.search_options import check_whole_number
 
 _FEWEST = 2
 
@@ -47,8 +48,8 @@ def average(model: Path, folder: Path, *, last: int | None = None) -> Average:
         LockedError: Another process writes `folder`.
         StorageError: `folder` cannot be written.
     """
-    if last is not None and last < _FEWEST:
-        raise UsageError(f"last: got {last}, expected a whole number of {_FEWEST} or more")
+    if last is not None:
+        check_whole_number("last", last, at_least=_FEWEST)
     if folder.exists():
         raise UsageError(f"{folder}: exists already; delete it or choose another name")
     config = load_any_model_config(model)

@@ -378,10 +378,12 @@ def attention(
 ) -> None:
     """Draw where the model looks as it translates one sentence (needs the extra `plot`)."""
     from seq2seq.attention_plot import draw_attention, picture_kind
+    from seq2seq.figures import check_can_draw
 
     kind = picture_kind(output)
     if target is not None and beam_size is not None:
         raise UsageError("--beam-size: has no effect with --target; leave out one or the other")
+    check_can_draw()
     if load_model_config(model).model.attention == "none":
         raise UsageError(f"{model}: has no attention to draw (model.attention)")
     if not text.strip():
@@ -482,7 +484,8 @@ def evaluate(
             "--baseline: has no effect with --format jsonl, which has no comparison; add --report "
             "or leave it out"
         )
-    from seq2seq.report import check_can_draw, render_html, render_json, render_jsonl, render_text
+    from seq2seq.figures import check_can_draw
+    from seq2seq.report import render_html, render_json, render_jsonl, render_text
 
     if report:
         check_new(report)

@@ -33,6 +33,10 @@ class ModelError(Seq2SeqError):
     exit_code = 4
 
 
+class NotANumberError(ModelError, FloatingPointError):
+    """A model whose output is not a number: its weights are damaged."""
+
+
 class StorageError(Seq2SeqError):
     """A file or folder that cannot be read or written: missing, no permission, disk full."""
 

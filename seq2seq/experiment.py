@@ -86,7 +86,7 @@ class Experiment(Protocol):
         """Scores the model as it is now.
 
         Raises:
-            FloatingPointError: Its output is not a number.
+            NotANumberError: Its output is not a number.
         """
         ...
 

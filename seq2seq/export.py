@@ -20,7 +20,7 @@ from seq2seq.config import load_model_config
 from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, StorageError, UsageError, unwritable
 from seq2seq.lines import read_lines
-from seq2seq.search_options import SearchOptions, search_options
+from seq2seq.search_options import SearchOptions, check_whole_number, search_options
 from seq2seq.tokenizer import Tokenizer
 from seq2seq.translation import Translation
 from seq2seq.translator import Translator
@@ -160,8 +160,7 @@ def _checked_version(folder: Path, version: int | None) -> int:
     newest = max(present, default=0)
     if version is None:
         return newest + 1
-    if version < 1:
-        raise UsageError(f"version: got {version}, expected a whole number of 1 or more")
+    check_whole_number("version", version, at_least=1)
     if version in present:
         raise UsageError(
             f"{folder / str(version)}: exists already; leave the version out for {newest + 1}"

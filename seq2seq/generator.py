@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from seq2seq.config import LanguageModelConfig, load_language_model_config
-from seq2seq.errors import UsageError
+from seq2seq.errors import NotANumberError, UsageError
 from seq2seq.model_files import TOKENIZER_FOLDER, naming
 from seq2seq.search_options import Sampling, check_whole_number
 from seq2seq.text_corpus import covering
@@ -175,7 +175,7 @@ class LanguageModel:
 
         Raises:
             UsageError: `prime` is not a str, or an option is out of range.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         check_whole_number("samples", samples, at_least=1)
         length, sampling = self._options(length, temperature, top_k, top_p, seed)
@@ -204,7 +204,7 @@ class LanguageModel:
 
         Raises:
             UsageError: `text` is not a str.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         log_probs, _ = self._scored(self._after_newline(text), rows=1)
         return [float(each) for each in log_probs]
@@ -218,7 +218,7 @@ class LanguageModel:
 
         Raises:
             UsageError: `text` is not a str, or there is nothing in it.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         ids = self._after_newline(text)
         if len(ids) < 2:
@@ -233,7 +233,7 @@ class LanguageModel:
             characters: How many characters they are.
 
         Raises:
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         whole = np.concatenate([[self.tokenizer.newline_id], ids]).astype(np.int32)
         rows = min(max(1, len(ids) // _ROW_SYMBOLS), _MOST_ROWS)
@@ -291,9 +291,7 @@ class LanguageModel:
             )
             ids = drawn.numpy()
             if (ids < 0).any():
-                raise FloatingPointError(
-                    "the model's output is not a number; its weights are damaged"
-                )
+                raise NotANumberError("the model's output is not a number; its weights are damaged")
             position += part
             yield ids
 
@@ -334,6 +332,6 @@ class LanguageModel:
             correct.append(np.where(real, scores.correct, np.nan))
         found = np.concatenate(log_probs, axis=1).astype(np.float64)
         if not np.isfinite(found).sum() == len(ids) - 1:
-            raise FloatingPointError("the model's output is not a number; its weights are damaged")
+            raise NotANumberError("the model's output is not a number; its weights are damaged")
         is_real = ~np.isnan(found)
         return found[is_real], np.concatenate(correct, axis=1)[is_real]

@@ -1,6 +1,5 @@
 """An evaluation as text, JSON, or an HTML page with the worst translations."""
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,8 +8,8 @@ from typing import Any
 
 from seq2seq.breakdown import LengthGroup, SentenceScore, by_length, by_sentence
 from seq2seq.comparison import Comparison
-from seq2seq.errors import UsageError
 from seq2seq.evaluation import Evaluation, Score
+from seq2seq.figures import new_figure, rendered
 
 _WORST = 25
 _STYLE = (
@@ -210,31 +209,13 @@ def _words(group: LengthGroup) -> str:
     return f"{group.fewest}{most or ' or more'}"
 
 
-def check_can_draw() -> None:
-    """
-    Raises:
-        UsageError: matplotlib, which draws the plot of a page, is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as err:
-        raise UsageError("a report needs matplotlib: pip install 'lstm-seq2seq[plot]'") from err
-
-
 def _plot(groups: Sequence[LengthGroup]) -> str:
     """BLEU by length, as SVG; the widths of bars say nothing."""
-    check_can_draw()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    figure = new_figure(8.0, 3.2)
     axes = figure.add_subplot()
     names = [f"{_words(each)}\n({each.sentences:,})" for each in groups]
     axes.bar(names, [each.bleu for each in groups], color="#4477aa")
     axes.set_ylabel("BLEU")
     axes.set_xlabel("words of the reference (sentences)")
-    picture = io.StringIO()
-    with rc_context({"svg.hashsalt": "seq2seq"}):  # the same names in the same picture
-        figure.savefig(picture, format="svg", metadata={"Date": None})
-    svg = picture.getvalue()
+    svg = rendered(figure, "svg").decode()
     return svg[svg.index("<svg") :]

@@ -31,7 +31,14 @@ from seq2seq.config import (
     with_absolute_paths,
 )
 from seq2seq.durable_files import file_sha256, locked, write_whole
-from seq2seq.errors import DivergenceError, Interrupted, ModelError, StorageError, UsageError
+from seq2seq.errors import (
+    DivergenceError,
+    Interrupted,
+    ModelError,
+    NotANumberError,
+    StorageError,
+    UsageError,
+)
 from seq2seq.experiment import Experiment, Numbered
 from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.language_model_experiment import LanguageModelExperiment
@@ -448,7 +455,7 @@ class _Run:
         try:
             with self._updater.averaged():
                 validated = self._experiment.validate()
-        except FloatingPointError as err:
+        except NotANumberError as err:
             raise self._diverged(str(err)) from err
         if not math.isfinite(validated.scores["loss"]):
             raise self._diverged("the validation loss is not finite")

@@ -20,7 +20,7 @@ import numpy as np
 
 from seq2seq.batches import padded
 from seq2seq.config import Config, dump_config, load_model_config
-from seq2seq.errors import DataError, ModelError, UsageError
+from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
 from seq2seq.model_files import TOKENIZER_FOLDER, naming
 from seq2seq.search_options import (
     Options,
@@ -191,7 +191,7 @@ class Translator:
                 leave nothing that can be said.
             DataError: A text is not valid Unicode, there are not as many prefixes or constraints as
                 texts, or the target vocabulary cannot write one of them.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         return list(
             self.translate_iter(texts, prefixes=prefixes, constraints=constraints, **options)
@@ -254,7 +254,7 @@ class Translator:
         Raises:
             UsageError: `sources` or `targets` is not an iterable of str.
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         explained = self._explain(*self._forced(sources, targets), batch_size)
         scores = {row: math.fsum(details.log_probs) for row, details in explained}
@@ -275,7 +275,7 @@ class Translator:
         Raises:
             UsageError: `sources` or `targets` is not an iterable of str.
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
-            FloatingPointError: The model's output is not a number.
+            NotANumberError: The model's output is not a number.
         """
         explained = dict(self._explain(*self._forced(sources, targets), batch_size))
         return [explained[row] for row in range(len(explained))]
@@ -575,7 +575,7 @@ def _loaded(
 
 def _check_probability(log_prob: float, sentence: Sentence) -> None:
     if not math.isfinite(log_prob):
-        raise FloatingPointError(
+        raise NotANumberError(
             f"sentence {sentence.number}: the model's output is not a number; its weights are "
             "damaged"
         )

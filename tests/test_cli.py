@@ -226,7 +226,7 @@ def test_what_a_report_needs_is_looked_for_before_translating(
     assert error_of(capsysbinary).startswith(f"error: {source}: 5 sentences, expected at most 4 to")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main([*given, "--report", str(tmp_path / "report.html")]) == 2
-    assert error_of(capsysbinary).startswith("error: a report needs matplotlib: pip install")
+    assert error_of(capsysbinary).startswith("error: pictures need matplotlib: pip install")
 
 
 def test_scores_are_printed_whatever_becomes_of_the_report(

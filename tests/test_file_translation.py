@@ -26,6 +26,7 @@ from model_fixtures import SENTENCES, STEP, model_folder, translator  # noqa: F4
 from seq2seq import cli
 from seq2seq.checkpoint import Checkpoint, load_best_weights, save_checkpoint, write_best
 from seq2seq.cli import main
+from seq2seq.errors import NotANumberError
 from seq2seq.journal import resumable_output
 from seq2seq.pairs import Pair
 from seq2seq.search_options import Sampling
@@ -196,9 +197,14 @@ def test_attention_of_a_given_translation_is_drawn(loaded, translator, tmp_path,
     assert b"<svg" in picture.read_bytes()
 
 
-def test_there_must_be_something_to_draw(not_loaded, tmp_path, capsysbinary):
+def test_what_a_picture_needs_is_looked_for_before_translating(
+    not_loaded, tmp_path, monkeypatch, capsysbinary
+):
     assert main(["attention", not_loaded, " ", "-o", str(tmp_path / "a.png")]) == 2
     assert error_of(capsysbinary) == "error: TEXT: is blank; expected a sentence"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["attention", not_loaded, "a dog", "-o", str(tmp_path / "a.png")]) == 2
+    assert error_of(capsysbinary).startswith("error: pictures need matplotlib: pip install")
 
 
 def test_an_ensemble_is_loaded_whole(not_loaded, source, monkeypatch, translator, capsysbinary):
@@ -666,15 +672,12 @@ def test_output_that_is_not_a_number_ends_it_at_that_line(
 
     def search_or_fail(sentences, options):
         if any(sentence.number == 3 for sentence in sentences):
-            raise FloatingPointError("sentence 3: the model's output is not a number")
+            raise NotANumberError("sentence 3: the model's output is not a number")
         return search(sentences, options)
 
     monkeypatch.setattr(translator, "_search", search_or_fail)
-    assert main(["translate", loaded, str(source), "--batch-size", "1"]) == 1
-    error = error_of(capsysbinary)
-    assert error.startswith(
-        "error: FloatingPointError: sentence 3: the model's output is not a num"
-    )
+    assert main(["translate", loaded, str(source), "--batch-size", "1"]) == 4
+    assert error_of(capsysbinary) == "error: sentence 3: the model's output is not a number"
 
 
 def test_foreign_text_is_warned_about(loaded, tmp_path, capsysbinary):

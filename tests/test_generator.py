@@ -15,7 +15,7 @@ from model_fixtures import model_folder  # noqa: F401
 
 from seq2seq import LanguageModel, generator, lstm
 from seq2seq.checkpoint import load_best_weights
-from seq2seq.errors import ModelError, UsageError
+from seq2seq.errors import ModelError, NotANumberError, UsageError
 from seq2seq.search_options import Sampling
 
 SENTENCE = "the small cat\nruns in ä park"
@@ -251,7 +251,7 @@ def test_output_that_is_not_a_number_is_an_error(language_model_folder):
         np.full(model.tokenizer.vocabulary_size, np.nan, np.float32)
     )
     model.take_up_weights()
-    with pytest.raises(FloatingPointError, match="the model's output is not a number"):
+    with pytest.raises(NotANumberError, match="the model's output is not a number"):
         model.generate("a", length=3)
-    with pytest.raises(FloatingPointError, match="the model's output is not a number"):
+    with pytest.raises(NotANumberError, match="the model's output is not a number"):
         model.score("abc")

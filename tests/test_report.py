@@ -2,12 +2,10 @@
 
 import html.parser
 import json
-import sys
 
 import pytest
 
 from seq2seq.comparison import compare
-from seq2seq.errors import UsageError
 from seq2seq.evaluation import evaluate
 from seq2seq.report import Report, render_html, render_json, render_jsonl, render_text
 
@@ -114,13 +112,3 @@ def test_the_page_has_the_worst_first_and_text_stays_text():
 
 def test_the_page_needs_nothing_from_elsewhere():
     assert all(each.startswith("#") for each in Page(render_html(REPORT)).addresses)
-
-
-def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"a report needs matplotlib: pip install '.*\[plot\]'"):
-        render_html(REPORT)
-
-
-def test_the_same_evaluation_makes_the_same_page():
-    assert render_html(REPORT) == render_html(REPORT)

@@ -53,6 +53,7 @@ from seq2seq.errors import (
     Interrupted,
     LockedError,
     ModelError,
+    NotANumberError,
     StorageError,
     UsageError,
 )
@@ -826,7 +827,7 @@ def test_a_validation_that_is_not_finite_is_divergence(
     assert checkpoint_steps(tmp_path / "loss") == [2]
 
     def failing(_: ScriptedValidator) -> Validated:
-        raise FloatingPointError("sentence 3: the model's output is not a number")
+        raise NotANumberError("sentence 3: the model's output is not a number")
 
     monkeypatch.setattr(ScriptedValidator, "validate", failing)
     with pytest.raises(DivergenceError, match="step 2: sentence 3: the model's output is not a n"):

@@ -12,7 +12,7 @@ from model_fixtures import SENTENCES, model_folder, random_weights, translator  
 from seq2seq import decoding
 from seq2seq import translator as translator_module
 from seq2seq.config import load_model_config
-from seq2seq.errors import DataError, ModelError, UsageError
+from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
 from seq2seq.models import build_model
 from seq2seq.search import Hypotheses
 from seq2seq.search_options import Sampling, search_options
@@ -720,11 +720,9 @@ def test_output_that_is_not_a_number_is_an_error_that_names_the_sentence(transla
     model.load(weights)
     broken = Translator(config, tokenizers, model)
     for options in ({"beam_size": 1}, {"beam_size": 2}, {"sampling": Sampling()}):
-        with pytest.raises(
-            FloatingPointError, match="sentence 2: the model's output is not a number"
-        ):
+        with pytest.raises(NotANumberError, match="sentence 2: the model's output is not a number"):
             broken.translate(["", "a dog"], **options)
-    with pytest.raises(FloatingPointError, match="sentence 1: the model's output is not a number"):
+    with pytest.raises(NotANumberError, match="sentence 1: the model's output is not a number"):
         broken.score(["a"], ["b"])
 
 
