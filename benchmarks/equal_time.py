@@ -32,11 +32,12 @@ from rich.table import Table
 from seq2seq import Translator
 from seq2seq.batches import Batch, BatchPlan, batches_from
 from seq2seq.comparison import check_can_compare, compare
-from seq2seq.corpus import PairCounts, ParallelIds, validation_pairs
+from seq2seq.corpus import ParallelIds
 from seq2seq.errors import Seq2SeqError
 from seq2seq.evaluation import bleu, evaluate
 from seq2seq.lines import check_line_counts, read_lines
 from seq2seq.model_files import ENCODED_FOLDER
+from seq2seq.pairs import PairCounts, validation_pairs
 from seq2seq.schedules import learning_rate
 
 

@@ -41,7 +41,7 @@ The modules in reading order. Those marked * import TensorFlow.
     translation_experiment * training a translator: its data, model and scores
     language_model_experiment * training a language model
     signals           SIGINT and SIGTERM, which end what is being done in good order
-    training_folder   a model folder made ready for training: new, gone on with, or overwritten
+    training_folder   a model folder made ready for training: new, resumed or overwritten
     training_records * what happened in a training, as records for metrics.jsonl
     training        * the loop: updates, validation, early stopping
     checkpoint        weights and training state that exist whole or not at all
@@ -69,7 +69,7 @@ The modules in reading order. Those marked * import TensorFlow.
     breakdown         scores by length and by sentence
     figures           figures by matplotlib, which is an extra
     report            an evaluation as text, JSON or a page
-    journal           an output that a killed run leaves half done and a later one goes on with
+    journal           an output that a killed run leaves half done and a later one resumes
     output_formats    translations as lines of output
     file_translation  files and streams through a translator
     file_evaluation   files in, scores out

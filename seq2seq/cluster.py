@@ -224,7 +224,7 @@ def _results(
         [block._asdict() for block in blocks], override_num_blocks=min(len(blocks), _MOST_TASKS)
     )
     translated = rows.map(
-        Worker,
+        BlockTranslator,
         fn_constructor_args=[jobs],
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
@@ -255,7 +255,7 @@ def _raising(rows: Iterable[Mapping[str, str]]) -> Iterator[Counter[str]]:
 # --- on the workers -------------------------------------------------------------------------------
 
 
-class Worker:
+class BlockTranslator:
     """Translates blocks, one after the other; loads the model at the first."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:

@@ -54,7 +54,7 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Where the raw text is: UTF-8, one sentence a line; several files of one side follow on.
+    """Where the raw text is: UTF-8, one sentence a line; files of one side are read in turn.
 
     Relative paths count from the working directory. Lengths are in pieces, end of sentence
     included; longer training pairs are left out and counted (validation text never is).
@@ -143,9 +143,9 @@ class TrainingConfig(CommonTrainingConfig):
 
     An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
     padding included. With a `subword_sampling` above 0 words are cut into other pieces each time
-    they are seen, drawn at random (see `WordSampler`); tokens are still counted of the best ones.
-    With a `consistency` above 0 each batch is computed twice, with other dropout masks, and the two
-    outcomes are drawn together (see `cross_entropy`).
+    they are seen, drawn at random (see `WordSampler`); `batch_tokens` counts those of the most
+    probable segmentation. With a `consistency` above 0 each batch is computed twice, with different
+    dropout masks, and the two predictions are pulled towards each other (see `cross_entropy`).
     """
 
     batch_tokens: PositiveInt = 2048
@@ -180,7 +180,7 @@ class DecodingConfig(_Section):
 
 
 class TextDataConfig(_Section):
-    """Where the text of a language model is, UTF-8; several files follow on, nothing in between.
+    """Where the text of a language model is, UTF-8; several files are one text, nothing in between.
 
     Relative paths count from the working directory. Training, validation and test text lie in
     this order in `text`, cut by position: the shares are of its characters. `validation_share` has
@@ -197,9 +197,9 @@ class TextDataConfig(_Section):
 class TextTokenizerConfig(_Section):
     """The symbols that a text is made of: characters, words or SentencePiece's pieces.
 
-    `vocabulary_size` is the most of them that words may have, or just so many pieces, with all that
-    stand for something else (unknown words, bytes, the end of a line): 10,000 words or 8,000 pieces
-    if left out. Characters have no limit.
+    `vocabulary_size` is the greatest number of words, or the exact number of pieces; what stands
+    for something else (unknown words, bytes, the end of a line) counts. Left out it is 10,000 words
+    or 8,000 pieces. Characters have no limit.
     """
 
     type: Literal["character", "word", "unigram", "bpe"] = "character"
@@ -268,8 +268,9 @@ class TextValidationConfig(_Section):
 class GenerationConfig(_Section):
     """Defaults of `generate`: `length` symbols, sampled.
 
-    Of each step's probabilities, sharpened by a `temperature` below 1, only the `top_k` highest
-    (0: all) and of these the fewest that have a share of `top_p` in theirs are drawn from.
+    Each symbol is drawn from the `top_k` most likely ones (0: from all), and of these from the
+    fewest that together have the share `top_p` of their probability; a `temperature` below 1
+    sharpens the probabilities first.
     """
 
     length: PositiveInt = 500

@@ -31,31 +31,15 @@ from seq2seq.array_folder import (
 from seq2seq.config import Config, DataConfig
 from seq2seq.durable_files import file_sha256
 from seq2seq.errors import DataError, reading
-from seq2seq.lines import LineCounts, one_line, read_lines
+from seq2seq.lines import LineCounts
 from seq2seq.pairs import (
     Pair,
     PairCounts,
     check_rereadable,
     line_numbers,
     no_usable_pairs,
-    read_pairs,
     training_pairs,
-    validation_pairs,
 )
-
-# The whole way from files to ids.
-__all__ = [
-    "LineCounts",
-    "Pair",
-    "PairCounts",
-    "ParallelIds",
-    "encode_corpus",
-    "one_line",
-    "read_lines",
-    "read_pairs",
-    "training_pairs",
-    "validation_pairs",
-]
 
 _CHUNK_PAIRS = 8192
 _CHUNK_CHARACTERS = 2_000_000  # a chunk is closed at either limit, so that long lines need no more

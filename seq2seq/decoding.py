@@ -109,8 +109,8 @@ class Layouts:
     """The weights of some models' decoders, laid out once for all steps of all searches.
 
     Attributes:
-        models: Whose.
-        decoders: Of each.
+        models: The models.
+        decoders: The layout of each model's decoder.
     """
 
     def __init__(self, models: Sequence[TranslationModel]) -> None:

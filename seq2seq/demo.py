@@ -53,7 +53,7 @@ class DemoResult(NamedTuple):
 def run_demo(folder: Path) -> DemoResult:
     """Makes `corpus`, `demo.toml` and `model` in `folder`, and prints how well the model does.
 
-    Progress goes to stderr, results to stdout. A demo that was stopped is gone on with, and one
+    Progress goes to stderr, results to stdout. A demo that was stopped is resumed, and one
     that is complete only translates again.
 
     Raises:
@@ -67,7 +67,7 @@ def run_demo(folder: Path) -> DemoResult:
     write_corpus(folder / "corpus")
     _write(folder / "demo.toml", dump_config(config))
     _train(config, folder / "model")
-    result = _tested(folder)
+    result = _test(folder)
     standard_output().write(render(result, folder))
     say(f"done in {time.monotonic() - started:.0f} s")
     return result
@@ -150,7 +150,7 @@ def _train(config: Config, folder: Path) -> None:
     train(config, folder, resume=True)
 
 
-def _tested(folder: Path) -> DemoResult:
+def _test(folder: Path) -> DemoResult:
     from seq2seq.translator import Translator
 
     say("translating the test set")

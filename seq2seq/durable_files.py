@@ -40,7 +40,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when a file, or which names are in a folder, is on the disk.
+    """Waits until a file, or a folder's list of names, is on the disk.
 
     Raises:
         OSError: It cannot be read, or not written to the disk.

@@ -96,11 +96,9 @@ class Job(NamedTuple):
 
     def _check_can_resume(self) -> None:
         if self.output is None:
-            raise UsageError("--resume: needs --output: standard output cannot be gone on with")
+            raise UsageError("--resume: needs --output: standard output cannot be resumed")
         if is_special(self.output):
-            raise UsageError(
-                f"--resume: {self.output} is no regular file and cannot be gone on with"
-            )
+            raise UsageError(f"--resume: {self.output} is no regular file and cannot be resumed")
         if self._streams:
             raise UsageError(
                 f"--resume: {self._streams[0]} cannot be read from the start again; name a file"
@@ -226,13 +224,14 @@ def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> Non
     Args:
         job: From file to file.
         written: How translations are written, as JSON values: it has to be the same if the job is
-            gone on with, as has the model and all else in `Job.deciding`.
+            resumed, as has the model and all else in `Job.deciding`.
         resume: Go on with what an earlier run left, if there is anything.
 
     Raises:
         Seq2SeqError: As reading, translating and `resumable_output` do.
     """
-    assert job.output is not None
+    if job.output is None:
+        raise UsageError(f"{job.source}: an output is needed that can be resumed")
     read = LineCounts(job.source)
     texts = read_lines(Path(job.source), on_bad_utf8=job.on_bad_utf8, counts=read)
     loaded = cache(job.load)  # when the output is known to be free, as it takes seconds

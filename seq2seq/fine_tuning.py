@@ -18,7 +18,7 @@ from seq2seq.new_model import AnyTokenizer, load_any_tokenizer
 _TOKENIZER_FILES = ("tokenizer.source_model", "tokenizer.target_model")
 
 
-class Start(NamedTuple):
+class InitialModel(NamedTuple):
     """What a training begins with.
 
     Attributes:
@@ -72,14 +72,14 @@ def check_start(model: Path | None, config: AnyConfig, *, resume: bool, overwrit
         )
 
 
-def load_start(model: Path, config: AnyConfig) -> Start:
+def load_start(model: Path, config: AnyConfig) -> InitialModel:
     """What a training of `config` begins with that `check_start` found nothing wrong with.
 
     Raises:
         ModelError: Tokenizer or weights of `model` are missing or damaged.
         StorageError: They cannot be read.
     """
-    return Start(load_any_tokenizer(model, config), load_best_weights(model))
+    return InitialModel(load_any_tokenizer(model, config), load_best_weights(model))
 
 
 def _named_tokenizers(config: Config) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from seq2seq.config import LanguageModelConfig, load_language_model_config
 from seq2seq.errors import NotANumberError, UsageError
-from seq2seq.model_files import TOKENIZER_FOLDER, naming
+from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
 from seq2seq.search_options import Sampling, check_whole_number
 from seq2seq.text_corpus import covering
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer
@@ -131,17 +131,17 @@ class LanguageModel:
 
         shapes = best_weight_shapes(folder)  # damage is told of at once
         start_tensorflow(device)
-        from seq2seq.layers import values_follow
+        from seq2seq.layers import without_initial_values
         from seq2seq.models import build_language_model
 
-        with naming(folder), values_follow(shapes.values()):
+        with folder_in_errors(folder), without_initial_values(shapes.values()):
             decoder = build_language_model(
                 config.model,
                 vocabulary=tokenizer.vocabulary_size,
                 precision=resolve_precision(precision or config.precision),
             )
         weights = load_best_weights(folder)
-        with naming(folder):
+        with folder_in_errors(folder):
             decoder.load(weights)
         return cls(config, tokenizer, decoder)
 

@@ -1,4 +1,4 @@
-"""An output that a killed run leaves half done and a later run goes on with.
+"""An output that a killed run leaves half done and a later run resumes.
 
 Until all is done there are, beside OUTPUT, `.OUTPUT.partial` with what is written so far and
 `.OUTPUT.journal`, which says how much of it counts. The journal has a JSON object a line: first the
@@ -271,7 +271,11 @@ def _check_same(path: Path, earlier: _Earlier, settings: Settings) -> None:
 
 
 def _pass_over(path: Path, texts: Iterator[str], mark: Mark) -> "hashlib._Hash":
-    """Takes the texts that are done from `texts`; their hash, to be gone on with."""
+    """Skips the texts that are done; the running hash of what was skipped.
+
+    Raises:
+        ModelError: They are not those that were translated.
+    """
     done = hashlib.sha256()
     for text in islice(texts, mark.lines):
         done.update(f"{text}\n".encode())

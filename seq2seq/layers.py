@@ -17,7 +17,7 @@ _shapes_left: ContextVar[Counter[tuple[int, ...]] | None] = ContextVar("_shapes_
 
 
 @contextmanager
-def values_follow(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
+def without_initial_values(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
     """Layers built within it have zero weights: for those whose weights are loaded at once.
 
     Random orthogonal matrices take longer to make than all weights to read. And no layer can ask

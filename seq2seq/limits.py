@@ -61,7 +61,9 @@ class Limits(NamedTuple):
 
 
 def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:
-    """`limits` with lengths for each of the `sentences` (an int32 scalar); () if none is too short.
+    """`limits` with lengths for each of the `sentences` (how many, an int32 scalar).
+
+    `min_length` is () where no end can come too early.
 
     Raises:
         UsageError: A limit is out of range.

@@ -58,7 +58,7 @@ def cross_entropy(
         consistency: a; 0 is of one pass.
     """
     if consistency:
-        features, labels = _side_by_side(features), tf.repeat(labels, 2)
+        features, labels = _interleaved(features), tf.repeat(labels, 2)
     count = tf.shape(features)[0]
     chunks = tf.maximum(1, -(-count // MAX_CHUNK))
     chunk = tf.maximum(1, -(-count // chunks))
@@ -71,7 +71,7 @@ def cross_entropy(
     return Loss(*(each / 2.0 for each in sums) if consistency else sums)
 
 
-def _side_by_side(features: tf.Tensor) -> tf.Tensor:
+def _interleaved(features: tf.Tensor) -> tf.Tensor:
     """Two passes `[2N, F]`, one after the other, as token after token: rows 2n and 2n + 1."""
     passes = tf.reshape(features, [2, -1, features.shape[1]])
     return tf.reshape(tf.transpose(passes, [1, 0, 2]), [-1, features.shape[1]])

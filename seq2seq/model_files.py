@@ -49,7 +49,7 @@ def check_plain(path: Path, *, most_bytes: int) -> None:
 
 
 @contextmanager
-def naming(folder: Path) -> Iterator[None]:
+def folder_in_errors(folder: Path) -> Iterator[None]:
     """Within it errors of a model are told with its folder."""
     try:
         yield

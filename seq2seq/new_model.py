@@ -1,7 +1,6 @@
 """A model folder of weights that were found elsewhere: tokenizer, configuration, one checkpoint.
 
-Its checkpoint has no optimizer. Training goes on from one at step 0, where every optimizer begins
-anew, and from no other.
+Its checkpoint has no optimizer's state, so training resumes from it at step 0 only.
 """
 
 from collections.abc import Mapping

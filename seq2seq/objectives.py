@@ -56,7 +56,7 @@ class Objective(Protocol):
     def carried(self) -> Mapping[str, tf.Variable]:
         """What goes on from batch to batch, a row for each text, float32, by name.
 
-        Without it a training cannot be gone on with.
+        Without it a training cannot be resumed.
         """
         ...
 

@@ -38,7 +38,7 @@ class Given(NamedTuple):
 
 
 def given_of(memory: Any, limits: Limits, sentences: tf.Tensor, keys: Any = ()) -> Given:
-    """What `limits` and a memory say of each of so many `sentences`."""
+    """`memory` and the limits of each sentence; `sentences` is their number, an int32 scalar."""
     limits = per_sentence(limits, sentences)
     return Given(
         memory=tf.nest.map_structure(tf.convert_to_tensor, memory),

@@ -122,9 +122,10 @@ class SearchOptions:
 
     @property
     def window_size(self) -> int:
-        """Texts read ahead to be put into batches, which never reach beyond such a window.
+        """Texts read ahead to be put into batches.
 
-        Translating from the start of any window on gives what translating all gives from there.
+        No batch crosses the border of a window, so a translation that is begun anew at a border has
+        the same output.
         """
         return self.batch_size * _WINDOW_BATCHES
 

@@ -209,7 +209,7 @@ def check_has_folder(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
-    """The file `path`, every write to which is flushed by whoever writes.
+    """The file `path`. The caller flushes every write, so an error of closing it is no news.
 
     Raises:
         StorageError: It cannot be opened; says that `name` cannot be written.

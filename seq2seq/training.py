@@ -54,10 +54,10 @@ from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import Place, explain_precision, memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.signals import signals_noted
-from seq2seq.training_folder import check_room, goes_on, new_start, size_of_model
+from seq2seq.training_folder import check_room, new_start, resumes, size_of_model
 from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
-from seq2seq.workers import Workers, check_shared, lost_workers_told, start_workers
+from seq2seq.workers import Workers, check_shared, reporting_lost_workers, start_workers
 
 _SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes
 
@@ -152,12 +152,12 @@ def train(
     if place and place.index:
         folder = chief / WORKERS_FOLDER / str(place.index)
     with locked(folder):
-        if goes_on(folder, config, resume=resume, overwrite=overwrite, init=init):
-            notes, workers = _laid_out(experiment, folder, place)
+        if resumes(folder, config, resume=resume, overwrite=overwrite, init=init):
+            notes, workers = _lay_out(experiment, folder, place)
         else:
             joins = chief if resume and folder != chief else None
             notes, workers = _begin(experiment, folder, place, init=init, joins=joins)
-        with lost_workers_told():
+        with reporting_lost_workers():
             run = _Run(experiment, folder, workers)
             notes += run.restore()
             run.check_room()
@@ -168,7 +168,7 @@ def train(
                 return run.finish(reporter)
 
 
-def _laid_out(
+def _lay_out(
     experiment: Experiment, folder: Path, place: Place | None
 ) -> tuple[list[str], Workers]:
     """Lays out in `folder` what a training needs and makes its model; what to tell, and who trains.
@@ -178,7 +178,7 @@ def _laid_out(
     notes = experiment.prepare(folder)
     write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
     workers = start_workers(place, experiment.batches_per_update)
-    with lost_workers_told():
+    with reporting_lost_workers():
         workers.check_same(_fingerprints(experiment.config, folder))
         with memory_for("the model", advice="make it smaller (the sizes in [model])"):
             experiment.build(folder, workers)
@@ -193,7 +193,7 @@ def _begin(
     init: Path | None,
     joins: Path | None,
 ) -> tuple[list[str], Workers]:
-    """`_laid_out` in place of what was in `folder`, which is there until it is done.
+    """`_lay_out` in place of what was in `folder`, which is there until it is done.
 
     `joins` is the folder of a run under way that this worker is new to: it may have begun with
     another model's tokenizer.
@@ -204,7 +204,7 @@ def _begin(
         if joins and (joins / CONFIG_FILE).exists():
             load_any_tokenizer(joins, config).save(staging / TOKENIZER_FOLDER)
             write_whole(staging / CONFIG_FILE, dump_config(config))
-        notes, workers = _laid_out(experiment, staging, place)
+        notes, workers = _lay_out(experiment, staging, place)
         if workers.is_chief:
             size, freed = _checkpoint_size(experiment), size_of_model(folder)
             check_room(folder, size, kept=config.training.keep_checkpoints, freed=freed)

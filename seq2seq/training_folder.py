@@ -1,8 +1,8 @@
-"""A model folder before a training: gone on with, or begun in place of what was there.
+"""A model folder before a training: resumed, or begun in place of what was there.
 
 What a training begins with is laid out in a folder of its own inside the model folder and moved to
-its place when it is whole: a model that is to be overwritten is there until nothing but updates is
-missing of the new one.
+its place when it is whole: a model that is to be overwritten is deleted only when the new one is
+ready for its first update.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 from seq2seq.config import AnyConfig, flat_config, load_any_model_config
 from seq2seq.durable_files import sync
 from seq2seq.errors import StorageError, UsageError, writing
-from seq2seq.fine_tuning import Start
+from seq2seq.fine_tuning import InitialModel
 from seq2seq.model_files import (
     BEST_FILE,
     CHECKPOINTS_FOLDER,
@@ -62,10 +62,10 @@ _FREE_ON_RESUME = (
 _MEGABYTE = bytes(1 << 20)
 
 
-def goes_on(
+def resumes(
     folder: Path, config: AnyConfig, *, resume: bool, overwrite: bool, init: Path | None
 ) -> bool:
-    """Whether a training of `config` goes on with what is in `folder`; else it begins there.
+    """Whether a training of `config` resumes what is in `folder`; else it begins there.
 
     Args:
         folder: The model folder, locked; there is no need that it holds anything.
@@ -75,9 +75,9 @@ def goes_on(
         init: Another model folder to begin with.
 
     Raises:
-        UsageError: There is a model and neither flag is given; or it is to be gone on with, and is
+        UsageError: There is a model and neither flag is given; or it is to be resumed, and is
             of another experiment, or was cut short; or `init` is `folder`.
-        ModelError: What is to be gone on with is damaged.
+        ModelError: What is to be resumed is damaged.
         StorageError: A file cannot be read.
     """
     taken = _holds_a_model(folder)
@@ -100,13 +100,13 @@ def goes_on(
 
 
 @contextmanager
-def new_start(folder: Path, config: AnyConfig, start: Start | None) -> Iterator[Path]:
+def new_start(folder: Path, config: AnyConfig, start: InitialModel | None) -> Iterator[Path]:
     """A folder in which to lay out what a training begins with.
 
     At the end of the block all that is in it takes the place of the model in `folder`, if there is
     one; files of it that are open then stay open, under their new names. If the block fails, that
-    model is as it was; but where weights were to be begun with a mark is left, and nothing is gone
-    on with in `folder` until it is gone.
+    model is as it was; but if there was a `start`, a mark stays, and nothing is resumed in `folder`
+    until it is deleted.
 
     Args:
         folder: The model folder, locked.

@@ -9,12 +9,13 @@ from typing import Any
 
 from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import Config
-from seq2seq.corpus import PairCounts, ParallelIds, encode_corpus, validation_pairs
+from seq2seq.corpus import ParallelIds, encode_corpus
 from seq2seq.evaluation import bleu
 from seq2seq.experiment import Numbered, Validation
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
+from seq2seq.pairs import PairCounts, validation_pairs
 from seq2seq.runtime import resolve_precision, shards_of_a_batch
 from seq2seq.subword_sampling import SubwordSampler
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers

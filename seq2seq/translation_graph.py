@@ -51,8 +51,8 @@ class TranslationGraph(tf.Module):
         tokenizers = translator.tokenizers
         self._end_id = tokenizers.source.eos_id
         self._most_pieces = translator.most_source_pieces
-        self._source = _TextTokenizer(tokenizers.source)
-        self._target = self._source if tokenizers.joint else _TextTokenizer(tokenizers.target)
+        self._source = _GraphTokenizer(tokenizers.source)
+        self._target = self._source if tokenizers.joint else _GraphTokenizer(tokenizers.target)
         layouts = Layouts(translator.models)
         compiled = {
             name: CompiledSearch(
@@ -156,7 +156,7 @@ class TranslationGraph(tf.Module):
         return ended, tf.where(blank, 0, pieces)
 
 
-class _TextTokenizer(tf.Module):
+class _GraphTokenizer(tf.Module):
     """A `Tokenizer` in a graph."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

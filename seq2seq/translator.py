@@ -21,7 +21,7 @@ import numpy as np
 from seq2seq.batches import padded
 from seq2seq.config import Config, dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
-from seq2seq.model_files import TOKENIZER_FOLDER, naming
+from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
 from seq2seq.search_options import (
     Options,
     Sampling,
@@ -556,11 +556,11 @@ def _loaded(
 ) -> "TranslationModel":
     """The model of a folder with its best weights, which have these shapes."""
     from seq2seq.checkpoint import load_best_weights  # heavy, like models
-    from seq2seq.layers import values_follow
+    from seq2seq.layers import without_initial_values
     from seq2seq.models import build_model
     from seq2seq.runtime import resolve_precision
 
-    with naming(folder), values_follow(shapes):
+    with folder_in_errors(folder), without_initial_values(shapes):
         model = build_model(
             config.model,
             source_vocabulary=tokenizers.source.vocabulary_size,
@@ -568,7 +568,7 @@ def _loaded(
             precision=resolve_precision(precision),
         )
     weights = load_best_weights(folder)
-    with naming(folder):
+    with folder_in_errors(folder):
         model.load(weights)
     return model
 

@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from seq2seq.batches import BatchPlan, make_batch
 from seq2seq.config import Config
-from seq2seq.corpus import Pair
 from seq2seq.evaluation import Score, bleu, perplexity
 from seq2seq.lstm import forward_only
 from seq2seq.models import TranslationModel
 from seq2seq.objectives import IDS, LENGTHS
+from seq2seq.pairs import Pair
 from seq2seq.runtime import batches_at_a_time
 from seq2seq.side_by_side import side_by_side
 from seq2seq.tokenizer import Tokenizer, TokenizerPair

@@ -185,7 +185,7 @@ class Workers:
 
 
 @contextmanager
-def lost_workers_told() -> Iterator[None]:
+def reporting_lost_workers() -> Iterator[None]:
     """
     Raises:
         WorkerLostError: The block failed because another process is gone.

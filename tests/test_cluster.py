@@ -49,7 +49,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         jobs: Sequence[cluster.Job], blocks: Sequence[cluster._Block], *, workers: int
     ) -> Iterator[Mapping[str, str]]:
         sizes.extend(block.lines for block in blocks)
-        pool = [cluster.Worker(jobs) for _ in range(workers)]
+        pool = [cluster.BlockTranslator(jobs) for _ in range(workers)]
         for place in random.Random(1).sample(range(len(blocks)), len(blocks)):
             yield pool[place % workers](blocks[place]._asdict())
 

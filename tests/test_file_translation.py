@@ -626,8 +626,8 @@ def test_resuming_needs_files_that_can_be_gone_on_with(
     os.mkfifo(fifo)
     output = str(tmp_path / "out.txt")
     for arguments, message in (
-        ([str(long_source)], "needs --output: standard output cannot be gone on with"),
-        ([], "needs --output: standard output cannot be gone on with"),
+        ([str(long_source)], "needs --output: standard output cannot be resumed"),
+        ([], "needs --output: standard output cannot be resumed"),
         (["-", "-o", output], "standard input cannot be read from the start again; name a file"),
         (
             [str(fifo), "-o", output],
@@ -639,11 +639,11 @@ def test_resuming_needs_files_that_can_be_gone_on_with(
         ),
         (
             [str(long_source), "-o", "/dev/null"],
-            "/dev/null is no regular file and cannot be gone on with",
+            "/dev/null is no regular file and cannot be resumed",
         ),
         (
             [str(long_source), "-o", str(fifo)],
-            f"{fifo} is no regular file and cannot be gone on with",
+            f"{fifo} is no regular file and cannot be resumed",
         ),
     ):
         assert main(["translate", not_loaded, *arguments, "--resume"]) == 2

@@ -5,7 +5,7 @@ import pytest
 
 from seq2seq.decoder import Decoder
 from seq2seq.errors import ModelError
-from seq2seq.layers import sub_seed, values_follow
+from seq2seq.layers import sub_seed, without_initial_values
 
 
 def new_decoder() -> Decoder:
@@ -18,16 +18,16 @@ def test_layers_have_just_the_shapes_of_the_weights_that_follow() -> None:
     shapes = [tuple(weight.shape) for weight in new_decoder().trainable_weights]
     fewer = [shape for shape in shapes if shape != (9, 4)]
     message = r"embedding is to be \[9, 4\], and there is none left of it"
-    with pytest.raises(ModelError, match=message), values_follow(fewer):
+    with pytest.raises(ModelError, match=message), without_initial_values(fewer):
         new_decoder()
     message = r"1 of them have no place in it, the first of shape \[1099511627776\]"
-    with pytest.raises(ModelError, match=message), values_follow([*shapes, (1 << 40,)]):
+    with pytest.raises(ModelError, match=message), without_initial_values([*shapes, (1 << 40,)]):
         new_decoder()
 
 
 def test_weights_whose_values_follow_are_not_made_at_random() -> None:
     shapes = [tuple(weight.shape) for weight in new_decoder().trainable_weights]
-    with values_follow(shapes):
+    with without_initial_values(shapes):
         decoder = new_decoder()
         other: list[Decoder] = []
         thread = threading.Thread(target=lambda: other.append(new_decoder()))

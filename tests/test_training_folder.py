@@ -13,10 +13,10 @@ from training_fixtures import Killed, config_for
 from seq2seq.checkpoint import load_checkpoint
 from seq2seq.config import Config, TokenizerConfig, dump_config
 from seq2seq.errors import ModelError, StorageError, UsageError
-from seq2seq.fine_tuning import Start
+from seq2seq.fine_tuning import InitialModel
 from seq2seq.pairs import Pair
 from seq2seq.tokenizer import TokenizerPair, train_tokenizers
-from seq2seq.training_folder import check_room, goes_on, new_start, size_of_model
+from seq2seq.training_folder import check_room, new_start, resumes, size_of_model
 
 OF_A_MODEL = [
     "best.json",
@@ -55,7 +55,7 @@ def test_in_an_empty_folder_training_begins(
 ) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
-    assert not goes_on(folder, config, resume=resume, overwrite=overwrite, init=None)
+    assert not resumes(folder, config, resume=resume, overwrite=overwrite, init=None)
     assert files_in(folder) == []
 
 
@@ -63,9 +63,9 @@ def test_a_model_is_kept_unless_one_says_what_to_do_with_it(config: Config, tmp_
     folder = model_of(config, tmp_path / "model")
     message = "model: holds a model already; --resume goes on with it, --overwrite deletes it"
     with pytest.raises(UsageError, match=message):
-        goes_on(folder, config, resume=False, overwrite=False, init=None)
-    assert goes_on(folder, config, resume=True, overwrite=False, init=None)
-    assert not goes_on(folder, config, resume=False, overwrite=True, init=None)
+        resumes(folder, config, resume=False, overwrite=False, init=None)
+    assert resumes(folder, config, resume=True, overwrite=False, init=None)
+    assert not resumes(folder, config, resume=False, overwrite=True, init=None)
     assert files_in(folder) == sorted([*OF_A_MODEL, "notes.txt"])
 
 
@@ -77,10 +77,10 @@ def test_a_part_of_a_model_is_not_overwritten_unasked_either(
     (folder / sign).parent.mkdir(parents=True)
     (folder / sign).write_text(dump_config(config))
     with pytest.raises(UsageError, match="holds a model already"):
-        goes_on(folder, config, resume=False, overwrite=False, init=None)
+        resumes(folder, config, resume=False, overwrite=False, init=None)
     if sign != "config.toml":
         with pytest.raises(ModelError, match=r"not a model folder: no config\.toml"):
-            goes_on(folder, config, resume=True, overwrite=False, init=None)
+            resumes(folder, config, resume=True, overwrite=False, init=None)
 
 
 @pytest.fixture(params=[False, True], ids=["empty", "model"])
@@ -103,7 +103,7 @@ def test_a_start_takes_the_place_of_the_model_and_of_nothing_else(
     found = ["config.toml", "encoded/target.bin", "tokenizer/source.model"]
     assert files_in(folder) == sorted([*found, *({"notes.txt"} & set(before))])
     assert {(folder / name).read_text() for name in found} == {"new"}
-    assert goes_on(folder, config, resume=False, overwrite=True, init=None) is False
+    assert resumes(folder, config, resume=False, overwrite=True, init=None) is False
 
 
 def test_a_start_that_fails_leaves_the_model_as_it_was(any_folder: Path, config: Config) -> None:
@@ -136,7 +136,7 @@ def test_a_start_that_was_killed_as_it_took_its_place_is_begun_again(
         with pytest.raises(Killed), new_start(folder, config, None) as staging:
             laid_out(staging)
     for resume in (False, True):
-        assert not goes_on(folder, config, resume=resume, overwrite=False, init=None)
+        assert not resumes(folder, config, resume=resume, overwrite=False, init=None)
     with new_start(folder, config, None) as staging:
         laid_out(staging)
     assert files_in(folder) == ["config.toml", "notes.txt"]
@@ -150,15 +150,15 @@ def test_a_start_with_other_weights_that_is_cut_short_is_not_gone_on_with(
     tokenizers = train_tokenizers(
         [Pair(1, "abcd", "dcba")], TokenizerConfig(type="char", vocabulary_size=270)
     )
-    start = Start(tokenizers, {"kernel": np.array([1.5, -2.0], np.float32)})
+    start = InitialModel(tokenizers, {"kernel": np.array([1.5, -2.0], np.float32)})
     with pytest.raises(FileNotFoundError), new_start(folder, config, start) as staging:
         (staging / "missing" / "config.toml").write_text("new")
     message = r"model: cannot be resumed: its start with --init was cut short.*delete .*\.tmp-init "
     with pytest.raises(UsageError, match=message):
-        goes_on(folder, config, resume=True, overwrite=False, init=None)
+        resumes(folder, config, resume=True, overwrite=False, init=None)
     with new_start(folder, config, start):
         pass
-    assert goes_on(folder, config, resume=True, overwrite=False, init=None)
+    assert resumes(folder, config, resume=True, overwrite=False, init=None)
     np.testing.assert_array_equal(load_checkpoint(folder, 0).weights["kernel"], [1.5, -2.0])
     assert TokenizerPair.load(folder / "tokenizer").same_as(tokenizers)
 
@@ -184,7 +184,7 @@ def test_a_model_is_not_deleted_to_begin_with_it(config: Config, tmp_path: Path)
     folder = model_of(config, tmp_path / "model")
     (tmp_path / "alias").symlink_to(folder)
     with pytest.raises(UsageError, match="is the folder to write, whose model would be lost"):
-        goes_on(folder, config, resume=False, overwrite=True, init=tmp_path / "alias")
+        resumes(folder, config, resume=False, overwrite=True, init=tmp_path / "alias")
 
 
 def test_a_resumed_run_may_change_how_long_it_lasts_but_not_what_it_learns(
@@ -192,11 +192,11 @@ def test_a_resumed_run_may_change_how_long_it_lasts_but_not_what_it_learns(
 ) -> None:
     folder, text = model_of(config, tmp_path / "model"), tmp_path / "words"
     longer = config_for(text, training__max_steps=99, validation={"patience": 3})
-    assert goes_on(folder, longer, resume=True, overwrite=False, init=None)
+    assert resumes(folder, longer, resume=True, overwrite=False, init=None)
     other = config_for(text, seed=7, model__dropout=0.5, training__max_steps=99)
     message = r"another experiment: model\.dropout was 0\.2, is 0\.5; seed was 1, is 7; set them"
     with pytest.raises(UsageError, match=message):
-        goes_on(folder, other, resume=True, overwrite=False, init=None)
+        resumes(folder, other, resume=True, overwrite=False, init=None)
 
 
 @pytest.mark.parametrize("changed", [{"bleu_tokenizer": "char"}, {"beam_size": 3}])
@@ -207,7 +207,7 @@ def test_a_resumed_run_measures_bleu_as_before(
     folder = model_of(config, tmp_path / "model")
     other = config_for(tmp_path / "words", validation=changed)
     with pytest.raises(UsageError, match=rf"validation\.{next(iter(changed))} was .*, is "):
-        goes_on(folder, other, resume=True, overwrite=False, init=None)
+        resumes(folder, other, resume=True, overwrite=False, init=None)
 
 
 class Disk(io.BytesIO):

@@ -15,7 +15,7 @@ from seq2seq.config import TokenizerConfig
 from seq2seq.lines import LINE_BREAKING
 from seq2seq.search_options import search_options
 from seq2seq.tokenizer import Tokenizer, train_tokenizer
-from seq2seq.translation_graph import _BLANK, TranslationGraph, _TextTokenizer
+from seq2seq.translation_graph import _BLANK, TranslationGraph, _GraphTokenizer
 from seq2seq.translator import Translator
 
 TEXTS = [*SENTENCES, "a dog", "birds", "a"]
@@ -147,7 +147,7 @@ def test_any_characters_have_the_tokenizers_ids(tokenizer):
     characters = [*map(chr, range(0x250)), *"\u0301\u2028\u2581\u3000\ufeff\ufffd\U0001f600  aeiou"]
     texts = ["".join(draw.choices(characters, k=draw.randrange(40))) for _ in range(500)]
     texts += ["", " ", " a ", "a" * 10_000]
-    assert _TextTokenizer(tokenizer).ids(tf.constant(texts)).to_list() == [
+    assert _GraphTokenizer(tokenizer).ids(tf.constant(texts)).to_list() == [
         tokenizer.encode(text) for text in texts
     ]
 
@@ -157,7 +157,7 @@ def test_any_ids_have_the_tokenizers_text_in_one_line(tokenizer):
     vocabulary = [each for each in range(tokenizer.vocabulary_size) if each != tokenizer.eos_id]
     ids = [draw.choices(vocabulary, k=draw.randrange(12)) for _ in range(1000)]
     padded = tf.ragged.constant(ids, tf.int32).to_tensor(tokenizer.eos_id)
-    texts = [text.decode("utf-8") for text in _TextTokenizer(tokenizer).texts(padded).numpy()]
+    texts = [text.decode("utf-8") for text in _GraphTokenizer(tokenizer).texts(padded).numpy()]
     assert texts == [tokenizer.decode(each) for each in ids]
     assert not re.search(LINE_BREAKING, "".join(texts))
 

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from seq2seq import lstm
 from seq2seq.config import Config
-from seq2seq.corpus import Pair
 from seq2seq.errors import UsageError
 from seq2seq.evaluation import Score
 from seq2seq.models import TranslationModel, build_model
+from seq2seq.pairs import Pair
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.validation import Validated, Validator
 

@@ -24,7 +24,7 @@ from test_training import config_for, write_corpus
 from seq2seq.config import dump_config
 from seq2seq.errors import UsageError, WorkerLostError
 from seq2seq.runtime import Place
-from seq2seq.workers import Workers, check_shared, lost_workers_told, start_workers
+from seq2seq.workers import Workers, check_shared, reporting_lost_workers, start_workers
 
 
 class Told(Workers):
@@ -88,7 +88,7 @@ def test_an_update_that_cannot_be_shared_evenly_is_refused_before_anybody_is_wai
 def test_a_lost_worker_is_told_in_one_line(error: type[Exception]) -> None:
     with (
         pytest.raises(WorkerLostError, match=r"another worker is gone.*again with --resume"),
-        lost_workers_told(),
+        reporting_lost_workers(),
     ):
         raise error(None, None, "Connection reset by peer")
 

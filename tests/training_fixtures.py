@@ -18,8 +18,8 @@ from seq2seq import translation_experiment
 from seq2seq.batches import Batch
 from seq2seq.checkpoint import load_newest_checkpoint
 from seq2seq.config import Config
-from seq2seq.corpus import Pair
 from seq2seq.evaluation import Score
+from seq2seq.pairs import Pair
 from seq2seq.updates import UpdateSums
 from seq2seq.validation import Validated
 
