@@ -98,7 +98,8 @@ def compare(
 
 
 def check_can_compare(name: str, sentences: int) -> None:
-    """
+    """Checks that so many sentences can be compared, before they are translated.
+
     Raises:
         UsageError: More than `MOST_RESAMPLED` sentences.
     """

@@ -165,14 +165,14 @@ class CompiledSearch:
         ]
         step: Step = steps[0] if len(steps) == 1 else averaged(steps)
         limits = Limits(
-            tokenizer.eos_id,
-            inputs.max_lengths,
-            self._forbidden,
-            inputs.min_lengths if kind.has_least_length else 0,
-            inputs.prefixes if kind.has_prefix else (),
-            kind.no_repeat_ngram,
-            inputs.repetition_penalty if kind.penalises_repetition else 1.0,
-            inputs.constraints if kind.has_constraints else (),
+            end_id=tokenizer.eos_id,
+            max_length=inputs.max_lengths,
+            forbidden_ids=self._forbidden,
+            min_length=inputs.min_lengths if kind.has_least_length else 0,
+            prefix=inputs.prefixes if kind.has_prefix else (),
+            no_repeat_ngram=kind.no_repeat_ngram,
+            repetition_penalty=inputs.repetition_penalty if kind.penalises_repetition else 1.0,
+            constraints=inputs.constraints if kind.has_constraints else (),
         )
         start = _start(self._models, inputs, bos_id=tokenizer.bos_id, covers=kind.covers)
         return _searched(step, start, limits, kind=kind, inputs=inputs, models=len(self._models))

@@ -81,7 +81,8 @@ class Encoder(ExplicitLayer):
     def call(
         self, embedded: tf.Tensor, lengths: tf.Tensor, dropout_seed: tf.Tensor | None = None
     ) -> Encoded:
-        """
+        """The outputs at every position, and the final (h, C) of each layer.
+
         Args:
             embedded: `[B, S, E]`.
             lengths: `[B]` int32, at least 1.

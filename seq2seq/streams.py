@@ -199,7 +199,8 @@ def check_new(path: Path) -> None:
 
 
 def check_has_folder(path: Path) -> None:
-    """
+    """Checks that a file can be made at `path`, before the work that fills it.
+
     Raises:
         StorageError: There is no folder that a file of this name could be written to.
     """

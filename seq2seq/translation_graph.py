@@ -56,7 +56,9 @@ class TranslationGraph(tf.Module):
         layouts = Layouts(translator.models)
         compiled = {
             name: CompiledSearch(
-                layouts, tokenizers.target, SearchKind(False, options.beam_size, n_best=1)
+                layouts,
+                tokenizers.target,
+                SearchKind(sampled=False, beam_size=options.beam_size, n_best=1),
             )
             for name, options in searches.items()
         }

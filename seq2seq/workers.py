@@ -24,7 +24,8 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Cancelled
 
 
 def check_shared(place: Place | None, batches_per_update: int) -> None:
-    """
+    """Checks that the workers of `place` can share updates of so many batches.
+
     Raises:
         UsageError: Several processes and their devices cannot share the batches of an update
             evenly.
@@ -107,7 +108,7 @@ class Workers:
         return range(self.index * each, (self.index + 1) * each)
 
     def check_same(self, digests: Mapping[str, str]) -> None:
-        """All processes must call it.
+        """Checks that all processes have been given the same; all must call it.
 
         Args:
             digests: The sha256 of what all must have in common, by what it is.
@@ -186,7 +187,8 @@ class Workers:
 
 @contextmanager
 def reporting_lost_workers() -> Iterator[None]:
-    """
+    """Within it the loss of another worker is one line that says so.
+
     Raises:
         WorkerLostError: The block failed because another process is gone.
     """
