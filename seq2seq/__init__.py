@@ -60,6 +60,7 @@ The modules in reading order. Those marked * import TensorFlow.
     search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
     sentences         texts on their way to the model: checked, as ids, in batches
+    forced_decoding   what models make of given translations
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
     translation_graph * a translator and its tokenizers as one graph: strings in, strings out
     export            that graph as a SavedModel, verified and published whole

@@ -116,6 +116,10 @@ class Hypothesis:
             )
         return self.explain()
 
+    def keep_details(self, details: Details) -> None:
+        """Makes these `details`, so that they need not be found."""
+        vars(self)["details"] = details  # where `cached_property` looks for it
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the model behind `details`, which cannot be pickled."""
         return {**self.__dict__, "explain": None}

@@ -9,24 +9,22 @@ T target length, K beam, V vocabulary.
 """
 
 import hashlib
-import itertools
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from seq2seq.batches import padded
 from seq2seq.config import Config, dump_config, load_model_config
-from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
+from seq2seq.errors import DataError, ModelError, UsageError
+from seq2seq.forced_decoding import ForcedDecoding, check_probability
 from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
 from seq2seq.search_options import (
     Options,
     Sampling,
     SearchOptions,
-    check_whole_number,
     search_options,
 )
 from seq2seq.sentences import (
@@ -42,10 +40,10 @@ from seq2seq.sentences import (
 )
 from seq2seq.side_by_side import side_by_side
 from seq2seq.tokenizer import TokenizerPair
-from seq2seq.translation import END, Details, Hypothesis, Translation
+from seq2seq.translation import Details, Hypothesis, Translation
 
 if TYPE_CHECKING:
-    from seq2seq.decoding import CompiledForced, CompiledSearch, Layouts
+    from seq2seq.decoding import CompiledSearch, Layouts, SearchKind
     from seq2seq.models import TranslationModel
     from seq2seq.runtime import Device
     from seq2seq.search import Hypotheses
@@ -54,8 +52,6 @@ __all__ = ["Details", "Hypothesis", "Options", "Sampling", "Translation", "Trans
 
 # Kinds of search that are kept: what is banned, for one, makes kinds without end.
 _MOST_COMPILED = 32
-# Most logits a scoring batch may have: 256 MB of float32.
-_SCORING_LOGITS = 1 << 26
 
 
 class Translator:
@@ -86,7 +82,8 @@ class Translator:
         self.config = config
         self.tokenizers = tokenizers
         self.models = [model, *ensemble]
-        self._compiled: dict[Hashable, CompiledSearch | CompiledForced] = {}
+        self._compiled: dict[SearchKind, CompiledSearch] = {}
+        self._forced = ForcedDecoding(self.models, tokenizers)
         self._layouts: Layouts | None = None
         self._lock = threading.Lock()
 
@@ -256,7 +253,7 @@ class Translator:
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
             NotANumberError: The model's output is not a number.
         """
-        explained = self._explain(*self._forced(sources, targets), batch_size)
+        explained = self._forced.explain(*self._given(sources, targets), batch_size=batch_size)
         scores = {row: math.fsum(details.log_probs) for row, details in explained}
         return [scores[row] for row in range(len(scores))]
 
@@ -277,10 +274,11 @@ class Translator:
             DataError: Not as many targets as sources, or a text that is not valid Unicode.
             NotANumberError: The model's output is not a number.
         """
-        explained = dict(self._explain(*self._forced(sources, targets), batch_size))
+        given = self._given(sources, targets)
+        explained = dict(self._forced.explain(*given, batch_size=batch_size))
         return [explained[row] for row in range(len(explained))]
 
-    def _forced(
+    def _given(
         self, sources: Iterable[str], targets: Iterable[str]
     ) -> tuple[list[Sentence], list[list[int]]]:
         """Sources and targets as forced decoding is given them."""
@@ -315,9 +313,9 @@ class Translator:
         from seq2seq.runtime import batches_at_a_time
 
         sentences = self._encoded(requests, first_number=first_number)
-        nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._nothing)
+        nothing = Hypothesis("", 0.0, 0.0, [], truncated=False, explain=self._forced.nothing)
         if options.details:
-            vars(nothing)["details"] = self._nothing()
+            nothing.keep_details(self._forced.nothing())
         found = [[nothing] for _ in sentences]
         batches = list(batches_of(sentences, options))
         searched = side_by_side(
@@ -365,7 +363,7 @@ class Translator:
                     f"sentence {sentence.number}: nothing can be said of the length that is asked "
                     "for: all else is banned, or would be said again; ask for less"
                 )
-            _check_probability(log_prob, sentence)
+            check_probability(log_prob, sentence)
             hypotheses.append(self._hypotheses(arrays, row, sentence))
         if options.details:
             self._find_details(sentences, hypotheses)
@@ -411,76 +409,20 @@ class Translator:
         return hypotheses
 
     def _explainer(self, sentence: Sentence, said: list[int]) -> Callable[[], Details]:
-        return lambda: dict(self._explain([sentence], [said], 1))[0]
+        return lambda: dict(self._forced.explain([sentence], [said], batch_size=1))[0]
 
     def _find_details(
         self, sentences: Sequence[Sentence], hypotheses: Sequence[list[Hypothesis]]
     ) -> None:
         """Finds the details of the `hypotheses` of each sentence, many at a time."""
-        told = [
-            (sentence, each.ids)
+        said = [
+            (sentence, each)
             for sentence, found in zip(sentences, hypotheses, strict=True)
             for each in found
         ]
-        details = dict(
-            self._explain([each for each, _ in told], [ids for _, ids in told], len(sentences))
-        )
-        for row, each in enumerate(itertools.chain.from_iterable(hypotheses)):
-            vars(each)["details"] = details[row]  # where `cached_property` keeps them
-
-    def _explain(
-        self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]], batch_size: int
-    ) -> Iterator[tuple[int, Details]]:
-        """What forced decoding tells of each target as the translation of its sentence; by row."""
-        check_whole_number("batch size", batch_size, at_least=1)
-        for rows in self._scoring_batches(targets, batch_size):
-            found = self._explain_batch(
-                [sentences[row] for row in rows], [targets[row] for row in rows]
-            )
-            yield from zip(rows, found, strict=True)
-
-    def _explain_batch(
-        self, sentences: Sequence[Sentence], targets: Sequence[Sequence[int]]
-    ) -> list[Details]:
-        """The same of one batch."""
-        from seq2seq.runtime import memory_for
-
-        source, source_lengths = padded(
-            [sentence.ids for sentence in sentences], self.tokenizers.source.eos_id
-        )
-        target, target_lengths = padded(targets, self.tokenizers.target.eos_id)
-        with memory_for(f"{len(sentences)} sentences at a time", advice="lower the batch size"):
-            found = self._compiled_forced()(source, source_lengths, target, target_lengths)
-        log_probs = found.log_probs.numpy()
-        attention = None if isinstance(found.attention, tuple) else found.attention.numpy()
-        explained = []
-        for row, (sentence, ids) in enumerate(zip(sentences, targets, strict=True)):
-            _check_probability(float(log_probs[row].sum()), sentence)
-            explained.append(
-                Details(
-                    source=[*self.tokenizers.source.pieces(sentence.ids[:-1]), END],
-                    target=self._shown(ids),
-                    log_probs=log_probs[row, : len(ids)].tolist(),
-                    attention=(
-                        None
-                        if attention is None
-                        else attention[row, : len(ids), : len(sentence.ids)].copy()
-                    ),
-                )
-            )
-        return explained
-
-    def _nothing(self) -> Details:
-        """Of the translation of a blank text."""
-        attends = any(model.decoder.attention is not None for model in self.models)
-        attention = np.zeros((0, 1), np.float32) if attends else None
-        return Details(source=[END], target=[], log_probs=[], attention=attention)
-
-    def _shown(self, ids: Sequence[int]) -> list[str]:
-        """The pieces of target ids, the end of sentence as `END`."""
-        tokenizer = self.tokenizers.target
-        ended = bool(ids) and ids[-1] == tokenizer.eos_id
-        return [*tokenizer.pieces(ids[:-1]), END] if ended else tokenizer.pieces(ids)
+        sources, targets = [sentence for sentence, _ in said], [each.ids for _, each in said]
+        for row, details in self._forced.explain(sources, targets, batch_size=len(sentences)):
+            said[row][1].keep_details(details)
 
     def _banned_ids(self, options: SearchOptions) -> tuple[int, ...]:
         ids = []
@@ -494,20 +436,9 @@ class Translator:
             ids.append(found)
         return tuple(sorted(ids))
 
-    def _scoring_batches(
-        self, targets: Sequence[Sequence[int]], batch_size: int
-    ) -> Iterator[list[int]]:
-        """The rows of each batch, longest targets first; few rows where targets are long."""
-        most_tokens = _SCORING_LOGITS // self.tokenizers.target.vocabulary_size
-        rows = sorted(range(len(targets)), key=lambda row: -len(targets[row]))
-        while rows:
-            size = max(1, min(batch_size, most_tokens // len(targets[rows[0]])))
-            yield rows[:size]
-            rows = rows[size:]
-
     def _compiled_search(
         self, options: SearchOptions, sentences: Sequence[Sentence]
-    ) -> Callable[..., Any]:
+    ) -> "CompiledSearch":
         from seq2seq.decoding import CompiledSearch, Layouts, SearchKind
 
         sampling = options.sampling
@@ -526,25 +457,14 @@ class Translator:
             has_constraints=any(sentence.constraints for sentence in sentences),
         )
 
-        def compiled() -> CompiledSearch:
-            self._layouts = self._layouts or Layouts(self.models)
-            return CompiledSearch(self._layouts, self.tokenizers.target, kind)
-
-        return self._compile(kind, compiled)
-
-    def _compiled_forced(self) -> Callable[..., Any]:
-        from seq2seq.decoding import CompiledForced
-
-        bos_id = self.tokenizers.target.bos_id
-        return self._compile("forced", lambda: CompiledForced(self.models, bos_id))
-
-    def _compile(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:  # else threads that meet here would all compile
-            if key not in self._compiled:
+            if kind not in self._compiled:
                 if len(self._compiled) == _MOST_COMPILED:
                     del self._compiled[next(iter(self._compiled))]  # the oldest
-                self._compiled[key] = make()
-            return self._compiled[key]
+                self._layouts = self._layouts or Layouts(self.models)
+                target = self.tokenizers.target
+                self._compiled[kind] = CompiledSearch(self._layouts, target, kind)
+            return self._compiled[kind]
 
 
 def _loaded(
@@ -571,11 +491,3 @@ def _loaded(
     with folder_in_errors(folder):
         model.load(weights)
     return model
-
-
-def _check_probability(log_prob: float, sentence: Sentence) -> None:
-    if not math.isfinite(log_prob):
-        raise NotANumberError(
-            f"sentence {sentence.number}: the model's output is not a number; its weights are "
-            "damaged"
-        )

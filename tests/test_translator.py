@@ -10,7 +10,6 @@ import tensorflow as tf
 from model_fixtures import SENTENCES, model_folder, random_weights, translator  # noqa: F401
 
 from seq2seq import decoding
-from seq2seq import translator as translator_module
 from seq2seq.config import load_model_config
 from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
 from seq2seq.models import build_model
@@ -242,19 +241,6 @@ def test_score_of_a_translation_is_its_log_probability(translator):
     assert compared
 
 
-def test_long_targets_are_scored_in_smaller_batches(translator, monkeypatch):
-    sources = ["a dog"] * 5
-    targets = ["a", "two birds", "the old cat", "b", ""]
-    expected = translator.score(sources, targets)
-    # Room for 12 target tokens: the longest, of 13 with its end, is alone; then 1, then 4 rows.
-    monkeypatch.setattr(
-        translator_module, "_SCORING_LOGITS", 12 * translator.tokenizers.target.vocabulary_size
-    )
-    rows = list(translator._scoring_batches([[0] * 3, [0] * 11, [0] * 13, [0] * 3, [0]], 64))
-    assert rows == [[2], [1], [0, 3, 4]]
-    assert translator.score(sources, targets) == pytest.approx(expected, rel=1e-4)
-
-
 def test_score_of_nothing_is_nothing(without_model):
     assert without_model.score([], []) == []
 
@@ -479,10 +465,10 @@ def test_an_ensemble_has_the_mean_of_the_probabilities(translator):
         for translation in both.translate(SENTENCES, max_length=6, **options):
             alone = [
                 dict(
-                    each._explain(
+                    each._forced.explain(
                         each._encoded([Request(translation.source)], first_number=1),
                         [translation.hypotheses[0].ids],
-                        1,
+                        batch_size=1,
                     )
                 )[0]
                 for each in (translator, other)
@@ -660,7 +646,7 @@ def test_other_shapes_and_options_are_not_compiled_anew(translator):
                 texts, sampling=Sampling(temperature=0.5 + length_penalty), max_length=3
             )
         translator.score(texts, texts)
-    compiled = list(translator._compiled.values())
+    compiled = [*translator._compiled.values(), translator._forced._compile()]
     assert len(compiled) >= 3
     assert {each.function.experimental_get_tracing_count() for each in compiled} == {1}
 
@@ -731,7 +717,8 @@ def test_batches_too_large_for_the_memory_are_told_with_what_to_do(translator, m
         raise tf.errors.ResourceExhaustedError(None, None, "Detected at node\nOOM")
 
     fresh = Translator(translator.config, translator.tokenizers, translator.models[0])
-    monkeypatch.setattr(fresh, "_compile", lambda key, make: exhausted)
+    monkeypatch.setattr(fresh, "_compiled_search", lambda options, sentences: exhausted)
+    monkeypatch.setattr(fresh._forced, "_compile", lambda: exhausted)
     message = (
         "^out of memory with 2 sentences and a beam of 3 in a batch; lower the batch size or b"
     )
