@@ -311,80 +311,151 @@ def _sequence(
     lengths: tf.Tensor,  # [B] int32
     reverse: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats.
-
-    The h before and after every step lie in T + 1 slots in the order of positions, so that the h of
-    all positions, and all that was read, are slices of one tensor: `slots[1:]` and `slots[:-1]`, or
-    the other way round in reverse.
-    """
+    """h at every position `[T, H, B]`, final h and C `[H, B]`; differentiable in all floats."""
     dtype = inputs.dtype
-    time = tf.shape(inputs)[0]
-    read_slots, h_slots = slice(None, -1), slice(1, None)
-    if reverse:
-        read_slots, h_slots = h_slots, read_slots
-
-    def position(t: tf.Tensor) -> tf.Tensor:
-        return time - 1 - t if reverse else t
-
-    def slot(t: tf.Tensor) -> tf.Tensor:
-        return time - t if reverse else t
-
-    def array(element_dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
-        return tf.TensorArray(element_dtype, size, clear_after_read=False)
+    order = _Order(tf.shape(inputs)[0], reverse)
 
     @tf.custom_gradient
     def run(inputs, kernel, recurrent_kernel, bias, h, c):  # type: ignore[no-untyped-def]
         kernel, recurrent_kernel = tf.cast(kernel, dtype), tf.cast(recurrent_kernel, dtype)
         products_of_inputs = tf.matmul(_by_gate(kernel, dtype), inputs)  # [T, 4H, B]
-        recurrent_by_gate = _by_gate(recurrent_kernel, dtype)
-
-        def forward(t, h, c, slots, products, cells):  # type: ignore[no-untyped-def]
-            at = position(t)
-            product = tf.matmul(recurrent_by_gate, h)  # [4H, B]
-            slots, products = slots.write(slot(t), h), products.write(t, product)
-            cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-            h, c = _training_cell(products_of_inputs[at], product, bias, h, c, at < lengths)
-            return t + 1, h, c, slots, products, cells
-
-        loop = (
-            tf.constant(0), h, c,
-            array(dtype, time + 1), array(dtype, time), array(tf.float32, time),
-        )  # fmt: skip
-        _, h, c, slots, products, cells = tf.while_loop(lambda t, *_: t < time, forward, loop)
-        slots = slots.write(slot(time), h).stack()  # [T+1, H, B]
-        final_c = c
+        steps = _forward_steps(
+            order, products_of_inputs, _by_gate(recurrent_kernel, dtype), bias, h, c, lengths
+        )
 
         def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
-            def backward(t, d_h, d_h_held, d_c, d_bias, c, d_products):  # type: ignore[no-untyped-def]
-                at = position(t)
-                c_before = cells.read(t)
-                d_product, d_h_held, d_c, d_bias = _cell_gradient(
-                    d_hiddens[at], d_h, d_h_held, d_c, d_bias,
-                    products_of_inputs[at], products.read(t), bias, c_before, c, at < lengths,
-                )  # fmt: skip
-                d_h = tf.matmul(recurrent_kernel, d_product)  # [H, B]
-                return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_products.write(at, d_product)
-
-            loop = (
-                time - 1, d_h, tf.zeros_like(final_c), d_c, tf.zeros_like(bias), final_c,
-                array(dtype, time),
-            )  # fmt: skip
-            _, d_h, d_h_held, d_c, d_bias, _, d_products = tf.while_loop(
-                lambda t, *_: t >= 0, backward, loop
+            d_products, d_h, d_c, d_bias = _backward_steps(
+                order,
+                products_of_inputs,
+                recurrent_kernel,
+                bias,
+                steps,
+                d_hiddens,
+                d_h,
+                d_c,
+                lengths,
             )
-            d_products = d_products.stack()  # [T, 4H, B]
             d_by_time = _features_by_time(d_products)
             # One product over all T * B positions each: [I, 4H] and [H, 4H].
             d_kernel, d_recurrent_kernel = (
                 tf.cast(tf.matmul(_features_by_time(read), d_by_time, transpose_b=True), tf.float32)
-                for read in (inputs, slots[read_slots])
+                for read in (inputs, order.read(steps.slots))
             )
-            d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
             return tf.matmul(kernel, d_products), d_kernel, d_recurrent_kernel, d_bias, d_h, d_c
 
-        return (slots[h_slots], h, c), gradient
+        return (order.hidden(steps.slots), steps.h, steps.c), gradient
 
     return run(inputs, kernel, recurrent_kernel, bias, h, c)
+
+
+class _Order(NamedTuple):
+    """At which position of a sequence of `time` each step t of the computation is.
+
+    The h before and after every step lie in T + 1 slots in the order of positions, so that the h of
+    all positions, and all that was read, are slices of one tensor: `slots[1:]` and `slots[:-1]`, or
+    the other way round in reverse.
+    """
+
+    time: tf.Tensor
+    reverse: bool
+
+    def position(self, t: tf.Tensor) -> tf.Tensor:
+        """Where step t is."""
+        return self.time - 1 - t if self.reverse else t
+
+    def slot(self, t: tf.Tensor) -> tf.Tensor:
+        """Where the h lies that step t reads."""
+        return self.time - t if self.reverse else t
+
+    def read(self, slots: tf.Tensor) -> tf.Tensor:
+        """Of the `slots` `[T+1, H, B]` the h that was read at each position, `[T, H, B]`."""
+        return slots[1:] if self.reverse else slots[:-1]
+
+    def hidden(self, slots: tf.Tensor) -> tf.Tensor:
+        """The h that each position has, `[T, H, B]`."""
+        return slots[:-1] if self.reverse else slots[1:]
+
+
+class _Steps(NamedTuple):
+    """What the steps of a sequence leave, for its result and its gradient.
+
+    Attributes:
+        slots: See `_Order`, `[T+1, H, B]`.
+        products: U h of each step, an array of `[4H, B]`.
+        cells: C before each step, an array of `[H, B]`.
+        h: The last one, `[H, B]`.
+        c: The last one, `[H, B]`.
+    """
+
+    slots: tf.Tensor
+    products: tf.TensorArray
+    cells: tf.TensorArray
+    h: tf.Tensor
+    c: tf.Tensor
+
+
+def _array(dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
+    return tf.TensorArray(dtype, size, clear_after_read=False)
+
+
+def _forward_steps(
+    order: _Order,
+    products_of_inputs: tf.Tensor,  # [T, 4H, B]
+    recurrent_by_gate: tf.Tensor,  # [4H, H]
+    bias: tf.Tensor,
+    h: tf.Tensor,
+    c: tf.Tensor,
+    lengths: tf.Tensor,
+) -> _Steps:
+    def forward(t, h, c, slots, products, cells):  # type: ignore[no-untyped-def]
+        at = order.position(t)
+        product = tf.matmul(recurrent_by_gate, h)  # [4H, B]
+        slots, products = slots.write(order.slot(t), h), products.write(t, product)
+        cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
+        h, c = _training_cell(products_of_inputs[at], product, bias, h, c, at < lengths)
+        return t + 1, h, c, slots, products, cells
+
+    time, dtype = order.time, h.dtype
+    arrays = _array(dtype, time + 1), _array(dtype, time), _array(tf.float32, time)
+    _, h, c, slots, products, cells = tf.while_loop(
+        lambda t, *_: t < time, forward, (tf.constant(0), h, c, *arrays)
+    )
+    return _Steps(slots.write(order.slot(time), h).stack(), products, cells, h, c)
+
+
+def _backward_steps(
+    order: _Order,
+    products_of_inputs: tf.Tensor,
+    recurrent_kernel: tf.Tensor,  # [H, 4H]
+    bias: tf.Tensor,
+    steps: _Steps,
+    d_hiddens: tf.Tensor,  # [T, H, B]
+    d_h: tf.Tensor,
+    d_c: tf.Tensor,
+    lengths: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients of W x + U h `[T, 4H, B]`, of the first h and C `[H, B]` and of the bias `[4H]`."""
+
+    def backward(t, d_h, d_h_held, d_c, d_bias, c, d_products):  # type: ignore[no-untyped-def]
+        at = order.position(t)
+        c_before = steps.cells.read(t)
+        d_product, d_h_held, d_c, d_bias = _cell_gradient(
+            d_hiddens[at], d_h, d_h_held, d_c, d_bias,
+            products_of_inputs[at], steps.products.read(t), bias, c_before, c, at < lengths,
+        )  # fmt: skip
+        d_h = tf.matmul(recurrent_kernel, d_product)  # [H, B]
+        return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_products.write(at, d_product)
+
+    dtype = products_of_inputs.dtype
+    loop = (
+        order.time - 1, d_h, tf.zeros_like(steps.c), d_c, tf.zeros_like(bias), steps.c,
+        _array(dtype, order.time),
+    )  # fmt: skip
+    _, d_h, d_h_held, d_c, d_bias, _, d_products = tf.while_loop(
+        lambda t, *_: t >= 0, backward, loop
+    )
+    d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
+    return d_products.stack(), d_h, d_c, d_bias
 
 
 def _by_gate(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
