@@ -26,7 +26,8 @@ from seq2seq.failures import tell_failure
 from seq2seq.file_translation import Job, translate_file, translate_stream
 from seq2seq.lines import OnBadUtf8
 from seq2seq.output_formats import Unit, renderer
-from seq2seq.search_options import Options, Sampling, search_options
+from seq2seq.runtime import Device
+from seq2seq.search_options import LengthFormula, Options, Sampling, SearchOptions, search_options
 from seq2seq.signals import terminable
 from seq2seq.streams import (
     check_has_folder,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 _BETWEEN_SAMPLES = "-" * 20
 
-Device = Literal["auto", "cpu", "gpu"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -179,7 +179,7 @@ def translate(
         typer.Option(help="Higher favours longer translations.", show_default="the model's"),
     ] = None,
     length_formula: Annotated[
-        Literal["gnmt", "power"],
+        LengthFormula,
         typer.Option(help="Divide by ((5 + length) / 6) ** penalty, or by length ** penalty."),
     ] = "gnmt",
     coverage_penalty: Annotated[
@@ -240,7 +240,9 @@ def translate(
     batch_size: Annotated[
         int | None, typer.Option(help="Most sentences of a batch.", show_default="320 / beam size")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Most source pieces of a batch.")] = 8192,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Most source pieces of a batch.")
+    ] = SearchOptions.batch_tokens,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw translations at random instead of searching.")
     ] = False,

@@ -43,6 +43,7 @@ PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0.0, le=1e38)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, le=1e38)]
+Precision = Literal["auto", "float32", "bfloat16"]
 Schedule = Literal["constant", "inverse-square-root", "linear", "plateau"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Layers = Annotated[int, Field(ge=1, le=100)]
@@ -284,7 +285,7 @@ class CommonConfig(_Section):
 
     task: str
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
 
 
 class Config(CommonConfig):

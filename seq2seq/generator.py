@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seq2seq.config import LanguageModelConfig, load_language_model_config
+from seq2seq.config import LanguageModelConfig, Precision, load_language_model_config
 from seq2seq.errors import NotANumberError, UsageError
 from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
 from seq2seq.search_options import Sampling, check_whole_number
@@ -108,7 +108,7 @@ class LanguageModel:
         folder: Path | str,
         *,
         device: "Device" = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] | None = None,
+        precision: Precision | None = None,
     ) -> "LanguageModel":
         """The best model of a model folder.
 

@@ -20,7 +20,7 @@ from seq2seq.encoder import Encoder
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.loss import Loss, cross_entropy
 from seq2seq.lstm import LSTMState
-from seq2seq.runtime import Precision
+from seq2seq.runtime import ComputePrecision
 
 
 class Bridge(ExplicitLayer):
@@ -242,7 +242,7 @@ def build_model(
     *,
     source_vocabulary: int,
     target_vocabulary: int,
-    precision: Precision = "float32",
+    precision: ComputePrecision = "float32",
     seed: int = 0,
 ) -> TranslationModel:
     """A model with its initial weights, a pure function of `seed`.
@@ -270,7 +270,7 @@ def build_language_model(
     config: TextModelConfig,
     *,
     vocabulary: int,
-    precision: Precision = "float32",
+    precision: ComputePrecision = "float32",
     seed: int = 0,
 ) -> Decoder:
     """A language model with its initial weights: a decoder without attention or encoder.

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
+from seq2seq.config import Precision
 from seq2seq.errors import UsageError
 
 Device = Literal["auto", "cpu", "gpu"]
-Precision = Literal["float32", "bfloat16"]
+ComputePrecision = Literal["float32", "bfloat16"]
 
 # Products of bfloat16 numbers with float32 sums are instructions of the processor or they are slow.
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -189,7 +190,7 @@ def _has_gpu() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Precision:
+def resolve_precision(precision: Precision) -> ComputePrecision:
     """The precision of matrix products: `auto` is bfloat16 where the hardware multiplies it.
 
     That is a GPU of the generation Ampere or later, or a processor with amx_bf16 or avx512_bf16
@@ -199,14 +200,14 @@ def resolve_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Prec
     Raises:
         UsageError: It is none of the three.
     """
-    if precision not in ("auto", "float32", "bfloat16"):
+    if precision not in get_args(Precision):
         raise UsageError(f"precision: got {precision!r}, expected auto, float32 or bfloat16")
     if precision != "auto":
         return precision
     return "bfloat16" if _multiplies_bfloat16() else "float32"
 
 
-def explain_precision(precision: Literal["auto", "float32", "bfloat16"]) -> str:
+def explain_precision(precision: Precision) -> str:
     """What `resolve_precision` says, with the reason where it is not what one would expect."""
     resolved = resolve_precision(precision)
     if _multiplies_bfloat16():

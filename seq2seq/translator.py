@@ -13,11 +13,11 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from seq2seq.config import Config, dump_config, load_model_config
+from seq2seq.config import Config, Precision, dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.forced_decoding import ForcedDecoding, check_probability
 from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
@@ -94,7 +94,7 @@ class Translator:
         *,
         ensemble: Sequence[Path | str] = (),
         device: "Device" = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] | None = None,
+        precision: Precision | None = None,
     ) -> "Translator":
         """The best model of a model folder.
 
@@ -471,7 +471,7 @@ def _loaded(
     folder: Path,
     config: Config,
     tokenizers: TokenizerPair,
-    precision: Literal["auto", "float32", "bfloat16"],
+    precision: Precision,
     shapes: Iterable[tuple[int, ...]],
 ) -> "TranslationModel":
     """The model of a folder with its best weights, which have these shapes."""
