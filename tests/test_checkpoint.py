@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from full_disk import largest_file
+from limited_files import largest_file
 from safetensors import SafetensorError
 
 from seq2seq.checkpoint import (

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from full_disk import largest_file
+from limited_files import largest_file
 
 from seq2seq.durable_files import file_sha256, locked, write_whole
 from seq2seq.errors import LockedError, StorageError

@@ -1,4 +1,4 @@
-"""A disk that is full, for one process."""
+"""Files that cannot grow: what a full disk does, but for one process only."""
 
 import resource
 from collections.abc import Iterator
