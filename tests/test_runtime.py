@@ -230,15 +230,18 @@ def test_two_threads_that_are_quiet_leave_stderr_where_it_was() -> None:
     code = (
         QUIET
         + """
-both = threading.Barrier(2, timeout=0.5)
-def work():
+first_in, second_in, first_out = (threading.Event() for _ in range(3))
+def first():
     with quiet_stderr():
-        os.write(2, b"noise")
-        try:
-            both.wait()  # one thread at a time: the other does not come
-        except threading.BrokenBarrierError:
-            pass
-threads = [threading.Thread(target=work) for _ in range(2)]
+        first_in.set()
+        second_in.wait(0.5)  # in vain: one thread at a time
+    first_out.set()
+def second():
+    first_in.wait()
+    with quiet_stderr():
+        second_in.set()
+        first_out.wait()
+threads = [threading.Thread(target=each) for each in (first, second)]
 [each.start() for each in threads]
 [each.join() for each in threads]
 os.write(2, b"heard")
