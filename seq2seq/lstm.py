@@ -324,7 +324,7 @@ def _sequence(
         )
 
         def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
-            d_products, d_h, d_c, d_bias = _backward_steps(
+            d_products, d_h, d_c = _backward_steps(
                 order,
                 products_of_inputs,
                 recurrent_kernel,
@@ -341,6 +341,7 @@ def _sequence(
                 tf.cast(tf.matmul(_features_by_time(read), d_by_time, transpose_b=True), tf.float32)
                 for read in (inputs, order.read(steps.slots))
             )
+            d_bias = tf.reduce_sum(tf.cast(d_by_time, tf.float32), 1)
             return tf.matmul(kernel, d_products), d_kernel, d_recurrent_kernel, d_bias, d_h, d_c
 
         return (order.hidden(steps.slots), steps.h, steps.c), gradient
@@ -433,29 +434,26 @@ def _backward_steps(
     d_h: tf.Tensor,
     d_c: tf.Tensor,
     lengths: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gradients of W x + U h `[T, 4H, B]`, of the first h and C `[H, B]` and of the bias `[4H]`."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients of W x + U h + b `[T, 4H, B]`, and of the first h and C `[H, B]`."""
 
-    def backward(t, d_h, d_h_held, d_c, d_bias, c, d_products):  # type: ignore[no-untyped-def]
+    def backward(t, d_h, d_h_held, d_c, c, d_products):  # type: ignore[no-untyped-def]
         at = order.position(t)
         c_before = steps.cells.read(t)
-        d_product, d_h_held, d_c, d_bias = _cell_gradient(
-            d_hiddens[at], d_h, d_h_held, d_c, d_bias,
+        d_product, d_h_held, d_c = _cell_gradient(
+            d_hiddens[at], d_h, d_h_held, d_c,
             products_of_inputs[at], steps.products.read(t), bias, c_before, c, at < lengths,
         )  # fmt: skip
         d_h = tf.matmul(recurrent_kernel, d_product)  # [H, B]
-        return t - 1, d_h, d_h_held, d_c, d_bias, c_before, d_products.write(at, d_product)
+        return t - 1, d_h, d_h_held, d_c, c_before, d_products.write(at, d_product)
 
     dtype = products_of_inputs.dtype
     loop = (
-        order.time - 1, d_h, tf.zeros_like(steps.c), d_c, tf.zeros_like(bias), steps.c,
-        _array(dtype, order.time),
+        order.time - 1, d_h, tf.zeros_like(steps.c), d_c, steps.c, _array(dtype, order.time),
     )  # fmt: skip
-    _, d_h, d_h_held, d_c, d_bias, _, d_products = tf.while_loop(
-        lambda t, *_: t >= 0, backward, loop
-    )
+    _, d_h, d_h_held, d_c, _, d_products = tf.while_loop(lambda t, *_: t >= 0, backward, loop)
     d_h = tf.cast(tf.cast(d_h, tf.float32) + d_h_held, dtype)
-    return d_products.stack(), d_h, d_c, d_bias
+    return d_products.stack(), d_h, d_c
 
 
 def _by_gate(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -479,8 +477,8 @@ def _training_cell(product_of_input, product, bias, h, c, real):  # type: ignore
     """`_cell`: h and C; columns not `real` keep their state."""
     i, f, candidate, o = _gates(product_of_input, product, bias)
     new_c = f * c + i * candidate
-    new_h = tf.cast(o * tf.tanh(new_c), h.dtype)
-    return tf.where(real, new_h, h), tf.where(real, new_c, c)
+    new_h = tf.where(real, o * tf.tanh(new_c), tf.cast(h, tf.float32))
+    return tf.cast(new_h, h.dtype), tf.where(real, new_c, c)
 
 
 def _gates(product_of_input: tf.Tensor, product: tf.Tensor, bias: tf.Tensor) -> Sequence[tf.Tensor]:
@@ -495,9 +493,9 @@ def _gates(product_of_input: tf.Tensor, product: tf.Tensor, bias: tf.Tensor) -> 
 
 @tf.function(jit_compile=True, autograph=False)
 def _cell_gradient(  # type: ignore[no-untyped-def]
-    d_hidden, d_h, d_h_held, d_c, d_bias, product_of_input, product, bias, c_before, c, real
+    d_hidden, d_h, d_h_held, d_c, product_of_input, product, bias, c_before, c, real
 ):
-    """The cell's gradient: of its products, of the h and C before it, and of the bias so far.
+    """The cell's gradient: of W x + U h + b, and of the h and C before it.
 
     The gates are computed again: kept as bfloat16, one near 1 would be 1, and have no gradient.
     """
@@ -514,7 +512,5 @@ def _cell_gradient(  # type: ignore[no-untyped-def]
         ],
         0,
     )
-    d_product = tf.where(real, d_product, 0.0)
-    d_bias += tf.reduce_sum(d_product, 1)
-    d_h_held = tf.where(real, 0.0, d_h)
-    return tf.cast(d_product, product.dtype), d_h_held, tf.where(real, d_new_c * f, d_c), d_bias
+    d_product = tf.cast(tf.where(real, d_product, 0.0), product.dtype)
+    return d_product, tf.where(real, 0.0, d_h), tf.where(real, d_new_c * f, d_c)
