@@ -285,12 +285,14 @@ def _forward_sequence(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`_sequence`, all arguments the same, without what its gradient needs."""
     time = tf.shape(inputs)[0]
-    products_of_inputs = tf.matmul(_by_gate(kernel, inputs.dtype), inputs)
+    products_of_inputs = _unstacked(tf.matmul(_by_gate(kernel, inputs.dtype), inputs))
     recurrent_by_gate = _by_gate(recurrent_kernel, inputs.dtype)
 
     def forward(t, h, c, hidden):  # type: ignore[no-untyped-def]
         position = time - 1 - t if reverse else t
-        pre = _pre_activation(products_of_inputs[position], tf.matmul(recurrent_by_gate, h), bias)
+        pre = _pre_activation(
+            products_of_inputs.read(position), tf.matmul(recurrent_by_gate, h), bias
+        )
         new_h, new_c = _cell(pre, c, h.dtype)
         real = position < lengths
         h, c = tf.where(real, new_h, h), tf.where(real, new_c, c)
@@ -318,7 +320,7 @@ def _sequence(
     @tf.custom_gradient
     def run(inputs, kernel, recurrent_kernel, bias, h, c):  # type: ignore[no-untyped-def]
         kernel, recurrent_kernel = tf.cast(kernel, dtype), tf.cast(recurrent_kernel, dtype)
-        products_of_inputs = tf.matmul(_by_gate(kernel, dtype), inputs)  # [T, 4H, B]
+        products_of_inputs = _unstacked(tf.matmul(_by_gate(kernel, dtype), inputs))  # of [4H, B]
         steps = _forward_steps(
             order, products_of_inputs, _by_gate(recurrent_kernel, dtype), bias, h, c, lengths
         )
@@ -399,9 +401,14 @@ def _array(dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
     return tf.TensorArray(dtype, size, clear_after_read=False)
 
 
+def _unstacked(sequence: tf.Tensor) -> tf.TensorArray:
+    """What a `sequence` has at each position, which is read without a copy."""
+    return _array(sequence.dtype, tf.shape(sequence)[0]).unstack(sequence)
+
+
 def _forward_steps(
     order: _Order,
-    products_of_inputs: tf.Tensor,  # [T, 4H, B]
+    products_of_inputs: tf.TensorArray,
     recurrent_by_gate: tf.Tensor,  # [4H, H]
     bias: tf.Tensor,
     h: tf.Tensor,
@@ -413,7 +420,7 @@ def _forward_steps(
         product = tf.matmul(recurrent_by_gate, h)  # [4H, B]
         slots, products = slots.write(order.slot(t), h), products.write(t, product)
         cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
-        h, c = _training_cell(products_of_inputs[at], product, bias, h, c, at < lengths)
+        h, c = _training_cell(products_of_inputs.read(at), product, bias, h, c, at < lengths)
         return t + 1, h, c, slots, products, cells
 
     time, dtype = order.time, h.dtype
@@ -426,7 +433,7 @@ def _forward_steps(
 
 def _backward_steps(
     order: _Order,
-    products_of_inputs: tf.Tensor,
+    products_of_inputs: tf.TensorArray,
     recurrent_kernel: tf.Tensor,  # [H, 4H]
     bias: tf.Tensor,
     steps: _Steps,
@@ -437,17 +444,18 @@ def _backward_steps(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Gradients of W x + U h + b `[T, 4H, B]`, and of the first h and C `[H, B]`."""
 
+    d_hidden_of, dtype = _unstacked(d_hiddens), d_hiddens.dtype
+
     def backward(t, d_h, d_h_held, d_c, c, d_products):  # type: ignore[no-untyped-def]
         at = order.position(t)
         c_before = steps.cells.read(t)
         d_product, d_h_held, d_c = _cell_gradient(
-            d_hiddens[at], d_h, d_h_held, d_c,
-            products_of_inputs[at], steps.products.read(t), bias, c_before, c, at < lengths,
+            d_hidden_of.read(at), d_h, d_h_held, d_c,
+            products_of_inputs.read(at), steps.products.read(t), bias, c_before, c, at < lengths,
         )  # fmt: skip
         d_h = tf.matmul(recurrent_kernel, d_product)  # [H, B]
         return t - 1, d_h, d_h_held, d_c, c_before, d_products.write(at, d_product)
 
-    dtype = products_of_inputs.dtype
     loop = (
         order.time - 1, d_h, tf.zeros_like(steps.c), d_c, steps.c, _array(dtype, order.time),
     )  # fmt: skip
