@@ -34,7 +34,8 @@ from results import console, metrics_of
 from rich.table import Table
 
 from seq2seq.comparison import check_can_compare, compare
-from seq2seq.config import Config, load_config
+from seq2seq.config import Config
+from seq2seq.config_file import load_config
 from seq2seq.errors import Seq2SeqError, UsageError
 from seq2seq.evaluation import evaluate
 from seq2seq.lines import check_line_counts, count_lines, read_lines

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.checkpoint import checkpoint_steps, load_step_weights
-from seq2seq.config import AnyConfig, load_any_model_config
+from seq2seq.config import AnyConfig
+from seq2seq.config_file import load_any_model_config
 from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, UsageError, unwritable
 from seq2seq.model_files import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seq2seq.config import (
-    LanguageModelConfig,
-    load_any_model_config,
-    load_config,
-    load_model_config,
-)
+from seq2seq.config import LanguageModelConfig
+from seq2seq.config_file import load_any_model_config, load_config, load_model_config
 from seq2seq.console import say
 from seq2seq.errors import UsageError
 from seq2seq.failures import tell_failure

@@ -15,9 +15,8 @@ from seq2seq.config import (
     TokenizerConfig,
     TrainingConfig,
     ValidationConfig,
-    dump_config,
-    with_absolute_paths,
 )
+from seq2seq.config_file import dump_config, with_absolute_paths
 from seq2seq.console import say
 from seq2seq.demo_corpus import write_corpus
 from seq2seq.errors import writing

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from seq2seq.config import load_model_config
+from seq2seq.config_file import load_model_config
 from seq2seq.durable_files import locked, publish_folder
 from seq2seq.errors import ModelError, StorageError, UsageError, unwritable
 from seq2seq.lines import read_lines

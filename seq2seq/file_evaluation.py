@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.comparison import check_can_compare, compare
-from seq2seq.config import load_model_config
+from seq2seq.config_file import load_model_config
 from seq2seq.errors import DataError, UsageError
 from seq2seq.evaluation import evaluate
 from seq2seq.file_translation import best_texts

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.checkpoint import load_best_weights
-from seq2seq.config import AnyConfig, Config, load_any_model_config
+from seq2seq.config import AnyConfig, Config
+from seq2seq.config_file import load_any_model_config
 from seq2seq.errors import UsageError
 from seq2seq.new_model import AnyTokenizer, load_any_tokenizer
 

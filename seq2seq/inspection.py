@@ -16,12 +16,8 @@ from seq2seq.checkpoint import (
     checkpoint_steps,
     read_best,
 )
-from seq2seq.config import (
-    AnyConfig,
-    LanguageModelConfig,
-    dump_config,
-    load_any_model_config,
-)
+from seq2seq.config import AnyConfig, LanguageModelConfig
+from seq2seq.config_file import dump_config, load_any_model_config
 from seq2seq.errors import reading
 from seq2seq.model_files import METRICS_FILE, TOKENIZER_FOLDER
 from seq2seq.text_tokenizer import load_text_tokenizer

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from seq2seq.checkpoint import Checkpoint, save_checkpoint
-from seq2seq.config import AnyConfig, LanguageModelConfig, dump_config
+from seq2seq.config import AnyConfig, LanguageModelConfig
+from seq2seq.config_file import dump_config
 from seq2seq.durable_files import write_whole
 from seq2seq.model_files import CONFIG_FILE, TOKENIZER_FOLDER
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer

@@ -116,7 +116,7 @@ def split_text(data: TextDataConfig) -> TextParts:
     text = "".join(_text_of(path) for path in data.text)
     # Decimal, as 1 - 0.3 - 0.3 is a little less than 0.4 in floats, and a character is lost.
     test_share = Decimal(str(data.test_share))
-    validation_share = Decimal(0) if data.validation_text else Decimal(str(data.validation_share))
+    validation_share = Decimal(str(data.share_to_validate))
     test_start = int(len(text) * (1 - test_share))
     validation_start = int(len(text) * (1 - test_share - validation_share))
     if not validation_start:

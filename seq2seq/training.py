@@ -23,13 +23,8 @@ from seq2seq.checkpoint import (
     set_aside_after,
     write_best,
 )
-from seq2seq.config import (
-    AnyConfig,
-    LanguageModelConfig,
-    dump_config,
-    flat_config,
-    with_absolute_paths,
-)
+from seq2seq.config import AnyConfig, LanguageModelConfig
+from seq2seq.config_file import dump_config, flat_config, with_absolute_paths
 from seq2seq.durable_files import file_sha256, locked, write_whole
 from seq2seq.errors import (
     DivergenceError,

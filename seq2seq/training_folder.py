@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seq2seq.config import AnyConfig, flat_config, load_any_model_config
+from seq2seq.config import AnyConfig
+from seq2seq.config_file import flat_config, load_any_model_config
 from seq2seq.durable_files import sync
 from seq2seq.errors import StorageError, UsageError, writing
 from seq2seq.fine_tuning import InitialModel

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from seq2seq.config import Config, Precision, dump_config, load_model_config
+from seq2seq.config import Config, Precision
+from seq2seq.config_file import dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.forced_decoding import ForcedDecoding, check_probability
 from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors

@@ -1,11 +1,9 @@
 """What tests of commands have in common: a model that is there at once, input, output."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import os
 
 import pytest
-from language_model_fixtures import language_model, language_model_folder  # noqa: F401
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from model_fixtures import SENTENCES
 
 from seq2seq import streams
 from seq2seq.generator import LanguageModel

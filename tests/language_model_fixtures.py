@@ -1,6 +1,5 @@
 """A folder of a small language model with random weights, and the model loaded."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import oracles
 import pytest
 
 from seq2seq.checkpoint import Checkpoint, save_checkpoint, write_best
-from seq2seq.config import LanguageModelConfig, dump_config
+from seq2seq.config import LanguageModelConfig
+from seq2seq.config_file import dump_config
 from seq2seq.generator import LanguageModel
 from seq2seq.text_tokenizer import TextTokenizer, make_text_tokenizer
 
@@ -48,9 +48,10 @@ def random_weights(config: LanguageModelConfig, tokenizer: TextTokenizer) -> dic
     }
 
 
-@cache
-def _written(folder: Path) -> Path:
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; not to be changed."""
+    folder = tmp_path_factory.mktemp("language-models")
     text = folder / "text.txt"
     text.write_text(TEXT, encoding="utf-8", newline="")
     config = language_model_config(text)
@@ -64,21 +65,10 @@ def _written(folder: Path) -> Path:
     return model
 
 
-@cache
-def _loaded(folder: Path) -> LanguageModel:
-    return LanguageModel.load(folder)
-
-
-@pytest.fixture(scope="session")
-def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder; not to be changed."""
-    return _written(tmp_path_factory.getbasetemp() / "language-models")
-
-
 @pytest.fixture(scope="session")
 def language_model(language_model_folder: Path) -> LanguageModel:
     """That model, loaded."""
-    return _loaded(language_model_folder)
+    return LanguageModel.load(language_model_folder)
 
 
 def expected_log_probs(weights: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:

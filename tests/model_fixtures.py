@@ -1,14 +1,14 @@
 """A model folder as training leaves it, with random weights: small, and quick to load."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seq2seq.checkpoint import Checkpoint, save_checkpoint, write_best
-from seq2seq.config import Config, dump_config
+from seq2seq.config import Config
+from seq2seq.config_file import dump_config
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.translator import Translator
 
@@ -88,25 +88,15 @@ def write_model_folder(folder: Path, config: Config) -> None:
     (folder / "metrics.jsonl").write_bytes(lines.encode())
 
 
-@cache  # each test module that imports a fixture has its own, however wide its scope
-def _written(folder: Path) -> Path:
-    folder.mkdir()
-    write_model_folder(folder / "tiny", tiny_config(folder))
-    return folder / "tiny"
-
-
-@cache
-def _loaded(folder: Path) -> Translator:
-    return Translator.load(folder)
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder; not to be changed."""
-    return _written(tmp_path_factory.getbasetemp() / "models")
+    folder = tmp_path_factory.mktemp("models")
+    write_model_folder(folder / "tiny", tiny_config(folder))
+    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")
 def translator(model_folder: Path) -> Translator:
     """That model, loaded."""
-    return _loaded(model_folder)
+    return Translator.load(model_folder)

@@ -1,6 +1,5 @@
 """Averaged checkpoints: the mean by hand, and a model folder that is there whole or not at all."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import json
 import os
 import shutil
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from language_model_fixtures import language_model_folder  # noqa: F401
-from model_fixtures import SENTENCES, STEP, model_folder, tiny_config  # noqa: F401
+from model_fixtures import SENTENCES, STEP, tiny_config
 
 from seq2seq import averaging
 from seq2seq.averaging import average
@@ -25,7 +23,7 @@ from seq2seq.checkpoint import (
     save_checkpoint,
     write_best,
 )
-from seq2seq.config import dump_config, load_model_config
+from seq2seq.config_file import dump_config, load_model_config
 from seq2seq.durable_files import locked
 from seq2seq.errors import LockedError, ModelError, StorageError, UsageError
 from seq2seq.generator import LanguageModel

@@ -1,6 +1,5 @@
 """The benchmarks run, on tiny sizes, and print what they promise; figures are not looked at."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import itertools
 import json
 import math
@@ -12,13 +11,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from model_fixtures import SENTENCES, model_folder  # noqa: F401
+from model_fixtures import SENTENCES
 from rich.console import Console
 from test_workers import write_experiment
 
 from seq2seq import Translator
 from seq2seq.checkpoint import load_best_weights
-from seq2seq.config import load_config
+from seq2seq.config_file import load_config
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PEER = """

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures are imported)
 import json
 import os
 import subprocess
@@ -6,9 +5,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from cli_fixtures import error_of, loaded, not_loaded, output_of, source, stdin, writing  # noqa: F401
-from language_model_fixtures import language_model, language_model_folder  # noqa: F401
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from cli_fixtures import error_of, output_of
 
 from seq2seq import cli
 from seq2seq.cli import main

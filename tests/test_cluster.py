@@ -1,6 +1,5 @@
 """What a cluster writes is, byte for byte, what the local engine writes."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import os
 import random
 import re
@@ -14,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_fixtures import error_of, loaded, output_of  # noqa: F401
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from cli_fixtures import error_of, output_of
+from model_fixtures import SENTENCES
 
 from seq2seq import cluster
 from seq2seq.cli import main

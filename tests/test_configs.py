@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from seq2seq.config import Config, LanguageModelConfig, flat_config, load_config
+from seq2seq.config import Config, LanguageModelConfig
+from seq2seq.config_file import flat_config, load_config
 
 FOLDER = Path(__file__).parent.parent / "configs"
 FILES = sorted(FOLDER.glob("*.toml"))

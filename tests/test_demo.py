@@ -15,7 +15,7 @@ import typer
 
 from seq2seq import demo
 from seq2seq.cli import app
-from seq2seq.config import load_config
+from seq2seq.config_file import load_config
 from seq2seq.demo import DemoResult, demo_config, next_commands, render, run_demo
 from seq2seq.demo_corpus import write_corpus
 from seq2seq.errors import StorageError

@@ -1,6 +1,5 @@
 """Versions that servers can take up: whole, verified, never replaced."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import json
 import resource
 import shutil
@@ -11,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_fixtures import error_of, loaded, output_of  # noqa: F401
-from language_model_fixtures import language_model_folder  # noqa: F401
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from cli_fixtures import error_of, output_of
+from model_fixtures import SENTENCES
 
 from seq2seq import export as export_module
 from seq2seq.cli import main

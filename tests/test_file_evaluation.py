@@ -1,24 +1,12 @@
 """Scores of files: of a translator, of given translations, of a language model."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from cli_fixtures import (  # noqa: F401
-    SOURCE_LINES,
-    error_of,
-    loaded,
-    not_loaded,
-    output_of,
-    source,
-    stdin,
-    writing,
-)
-from language_model_fixtures import language_model, language_model_folder  # noqa: F401
-from model_fixtures import model_folder, translator  # noqa: F401
+from cli_fixtures import SOURCE_LINES, error_of, output_of
 
 from seq2seq.cli import main
 from seq2seq.streams import LineOutput

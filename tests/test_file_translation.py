@@ -1,6 +1,5 @@
 """`seq2seq translate`, most of all where it stops and goes on."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import io
 import json
 import os
@@ -12,16 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_fixtures import (  # noqa: F401
-    SOURCE_LINES,
-    error_of,
-    loaded,
-    not_loaded,
-    output_of,
-    source,
-    stdin,
-)
-from model_fixtures import SENTENCES, STEP, model_folder, translator  # noqa: F401
+from cli_fixtures import SOURCE_LINES, error_of, output_of
+from model_fixtures import SENTENCES, STEP
 
 from seq2seq import cli
 from seq2seq.checkpoint import Checkpoint, load_best_weights, save_checkpoint, write_best

@@ -3,10 +3,8 @@
 What the numbers are is in test_translator and test_decoding.
 """
 
-# ruff: noqa: F811 (fixtures are imported)
 import numpy as np
 import pytest
-from model_fixtures import model_folder, translator  # noqa: F401
 
 from seq2seq import forced_decoding
 from seq2seq.errors import NotANumberError, UsageError

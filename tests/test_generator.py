@@ -1,17 +1,10 @@
 """A language model's texts and scores against NumPy on its saved weights."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import math
 
 import numpy as np
 import pytest
-from language_model_fixtures import (  # noqa: F401
-    TEXT,
-    expected_log_probs,
-    language_model,
-    language_model_folder,
-)
-from model_fixtures import model_folder  # noqa: F401
+from language_model_fixtures import TEXT, expected_log_probs
 
 from seq2seq import LanguageModel, generator, lstm
 from seq2seq.checkpoint import load_best_weights

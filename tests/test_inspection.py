@@ -1,10 +1,9 @@
-# ruff: noqa: F811 (fixtures are imported)
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from model_fixtures import SENTENCES, STEP, model_folder  # noqa: F401
+from model_fixtures import SENTENCES, STEP
 
 from seq2seq.errors import ModelError
 from seq2seq.inspection import describe, render

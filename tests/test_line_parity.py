@@ -3,7 +3,6 @@
 Which lines a file has, and what text each is, is worked out here without the reader under test.
 """
 
-# ruff: noqa: F811 (fixtures are imported)
 import io
 import os
 import random
@@ -12,7 +11,7 @@ import unicodedata
 from typing import ClassVar
 
 import pytest
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from model_fixtures import SENTENCES
 
 from seq2seq import streams
 from seq2seq.cli import main

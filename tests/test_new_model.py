@@ -8,7 +8,8 @@ from language_model_fixtures import TEXT, language_model_config
 from model_fixtures import tiny_config
 
 from seq2seq.checkpoint import load_checkpoint, load_newest_checkpoint, read_best
-from seq2seq.config import AnyConfig, load_any_model_config
+from seq2seq.config import AnyConfig
+from seq2seq.config_file import load_any_model_config
 from seq2seq.errors import ModelError, StorageError
 from seq2seq.new_model import AnyTokenizer, load_any_tokenizer, write_new_model
 from seq2seq.text_tokenizer import CharacterTokenizer, make_text_tokenizer

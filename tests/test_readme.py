@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seq2seq.cli import main
-from seq2seq.config import load_config
+from seq2seq.config_file import load_config
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """`seq2seq translate --resume` as a process that is killed: no line lost, none twice."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import json
 import random
 import signal
@@ -9,7 +8,7 @@ import sys
 import time
 
 import pytest
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from model_fixtures import SENTENCES
 
 from seq2seq.cli import main
 from seq2seq.translator import Translator
@@ -22,7 +21,7 @@ STAND_IN = """
 import sys, time
 from pathlib import Path
 from seq2seq.cli import main
-from seq2seq.config import load_model_config
+from seq2seq.config_file import load_model_config
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details
 from seq2seq.translator import Hypothesis, Translation, Translator

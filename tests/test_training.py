@@ -45,7 +45,8 @@ from seq2seq.checkpoint import (
     read_best,
     save_checkpoint,
 )
-from seq2seq.config import Config, LanguageModelConfig, load_model_config
+from seq2seq.config import Config, LanguageModelConfig
+from seq2seq.config_file import load_model_config
 from seq2seq.durable_files import locked
 from seq2seq.errors import (
     DataError,

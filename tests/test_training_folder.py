@@ -11,7 +11,8 @@ import pytest
 from training_fixtures import Killed, config_for
 
 from seq2seq.checkpoint import load_checkpoint
-from seq2seq.config import Config, TokenizerConfig, dump_config
+from seq2seq.config import Config, TokenizerConfig
+from seq2seq.config_file import dump_config
 from seq2seq.errors import ModelError, StorageError, UsageError
 from seq2seq.fine_tuning import InitialModel
 from seq2seq.pairs import Pair

@@ -1,6 +1,5 @@
 """A translator in one graph says what the translator in Python says, whatever the text."""
 
-# ruff: noqa: F811 (fixtures are imported)
 import random
 import re
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_fixtures import SENTENCES, model_folder, translator  # noqa: F401
+from model_fixtures import SENTENCES
 
 from seq2seq.config import TokenizerConfig
 from seq2seq.lines import LINE_BREAKING

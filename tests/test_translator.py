@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures are imported)
 import pickle
 import shutil
 import threading
@@ -7,10 +6,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_fixtures import SENTENCES, model_folder, random_weights, translator  # noqa: F401
+from model_fixtures import SENTENCES, random_weights
 
 from seq2seq import decoding
-from seq2seq.config import load_model_config
+from seq2seq.config_file import load_model_config
 from seq2seq.errors import DataError, ModelError, NotANumberError, UsageError
 from seq2seq.models import build_model
 from seq2seq.search import Hypotheses

@@ -11,7 +11,7 @@ from language_model_fixtures import TEXT, language_model_config
 from training_fixtures import config_for, losses_of, weights_and_state, write_corpus
 
 from seq2seq.checkpoint import read_best
-from seq2seq.config import dump_config
+from seq2seq.config_file import dump_config
 
 COMMAND = [sys.executable, "-m", "seq2seq"]
 # One thread a process: two of them run at a time, and every run has the same.

@@ -11,7 +11,7 @@ from training_fixtures import Script, config_for, scripted, write_corpus
 
 from seq2seq.checkpoint import checkpoint_steps, load_checkpoint
 from seq2seq.cli import main
-from seq2seq.config import dump_config
+from seq2seq.config_file import dump_config
 from seq2seq.errors import ModelError
 
 SAVED = (2, 4, 6)  # the steps that are saved, of which the best is the first and the last two stay
