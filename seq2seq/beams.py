@@ -119,8 +119,8 @@ def find_candidates(logits: tf.Tensor, live: Live, at: Position, *, beam_size: i
     """The first 2K continuations, as up to K of them end: one of each live hypothesis."""
     slots = live.ids.shape[1]
     # K + 1 of each row, so that K are left when one of them ends.
-    best, ids_met = best_choices(logits, beam_size + 1, at), ()
-    if not isinstance(at.limits.constraints, tuple):
+    best, ids_met = best_choices(logits, beam_size + 1, at), None
+    if at.limits.has_constraints:
         best, ids_met = constrained(best, tf.cast(logits, tf.float32), at)
     width = size_of(best.ids, 1)
     scores = live.scores[:, :, None] + tf.reshape(best.scores, [-1, slots, width])
@@ -133,7 +133,7 @@ def find_candidates(logits: tf.Tensor, live: Live, at: Position, *, beam_size: i
     scores = tf.reshape(tf.where(empty | undefined, -math.inf, scores), [-1, every])
     scores = tf.pad(scores, spare, constant_values=-math.inf)
     count = at_most(2 * beam_size, every + spare[1][1])
-    if isinstance(ids_met, tuple):
+    if ids_met is None:
         scores, order = tf.math.top_k(scores, count)  # [B, C]
     else:
         order = in_turns(scores, tf.pad(tf.reshape(ids_met, [-1, every]), spare), count)
@@ -155,11 +155,11 @@ def advance_beams(
     *,
     beam_size: int,
     rank: Rank,
-    bonus: Any,
+    bonus: tf.Tensor | None,
 ) -> Beams:
     """`beams` with complete candidates among the finished, and the first others in the beam.
 
-    `bonus` is the completion score of each live hypothesis `[B, K]`, or ().
+    `bonus` is the completion score of each live hypothesis `[B, K]`, if there are such.
     """
     length, slots = at.length + 1, beams.live.ids.shape[1]
     cut = tf.greater_equal(length, at.limits.max_length)[:, None]
@@ -170,7 +170,7 @@ def advance_beams(
 
     leaving = complete[:, :beam_size] & ~beams.done[:, None]
     scores = rank(tf.where(leaving, candidates.scores[:, :beam_size], -math.inf), length)
-    if not isinstance(bonus, tuple):
+    if bonus is not None:
         scores += tf.gather(bonus, candidates.parents[:, :beam_size], batch_dims=1)
     finished = _keep_best(
         beams.finished,

@@ -99,7 +99,7 @@ def constrained(choices: Choices, logits: tf.Tensor, at: Position) -> tuple[Choi
     """
     met = met_by(at.limits.constraints, at.said, at.length)
     wanted = met.wanted
-    if not isinstance(at.limits.prefix, tuple):
+    if at.limits.has_prefix:
         free = forced_ids(at.limits, at.length, logits) == FREE
         wanted = tf.where(free[:, None], wanted, NONE)
     twice = tf.reduce_any(choices.ids[:, :, None] == wanted[:, None], axis=2)
@@ -152,7 +152,7 @@ def drawn_choices(
 
 def _forced(choices: Choices, logits: tf.Tensor, at: Position) -> Choices:
     """`choices`, or for rows whose next id is given that one alone."""
-    if isinstance(at.limits.prefix, tuple):
+    if not at.limits.has_prefix:
         return choices
     forced = forced_ids(at.limits, at.length, logits)[:, None]  # [N, 1]
     free = forced == FREE

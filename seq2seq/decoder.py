@@ -235,8 +235,8 @@ class Decoder(ExplicitLayer):
 
     def attend(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
-    ) -> tuple[tf.Tensor, Any, DecoderState]:
-        """`call`, with the attention weights `[B, T, S]` float32 (() without attention) between."""
+    ) -> tuple[tf.Tensor, tf.Tensor | None, DecoderState]:
+        """`call`, with the attention weights `[B, T, S]` float32 (None without) between."""
         hidden, weights, context, state = self._read(ids, state, memory, None)
         return self.project(self._features(hidden, context)), weights, state
 
@@ -262,7 +262,8 @@ class Decoder(ExplicitLayer):
             after the last id, which means nothing for sequences with padding.
         """
         hidden, _, context, after = self._read(ids, state, memory, dropout_seed)
-        hidden, context = real_tokens(hidden, lengths), real_tokens(context, lengths)
+        hidden = real_tokens(hidden, lengths)
+        context = None if context is None else real_tokens(context, lengths)
         features = self._features(hidden, context)
         if lengths is None:
             lengths = tf.fill([tf.shape(ids)[0]], tf.shape(ids)[1])
@@ -325,28 +326,27 @@ class Decoder(ExplicitLayer):
 
     def _reader(
         self, layout: DecoderLayout | None
-    ) -> Callable[..., tuple[tf.Tensor, DecoderState, Any]]:
-        """(ids, state, memory) to logits, state and attention weights `[N, S]` (() without)."""
+    ) -> Callable[..., tuple[tf.Tensor, DecoderState, tf.Tensor | None]]:
+        """(ids, state, memory) to logits, state and attention weights `[N, S]` (None without)."""
         embedding, layers, attention, output, output_bias = layout or self.layout()
         steps = [layer.stepper(weights) for layer, weights in zip(self.stack, layers, strict=True)]
         combine = None if self.attention is None else self.attention.combiner(attention)
 
         def read(
             ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
-        ) -> tuple[tf.Tensor, DecoderState, Any]:
+        ) -> tuple[tf.Tensor, DecoderState, tf.Tensor | None]:
             hidden, states = self._embed(ids, embedding), []
-            weights: Any = ()
-            context: Any = ()
+            weights = context = None
             for index, (layer_step, layer_state) in enumerate(zip(steps, state, strict=True)):
                 below = hidden
-                inputs = hidden if isinstance(context, tuple) else tf.concat([hidden, context], 1)
+                inputs = hidden if context is None else tf.concat([hidden, context], 1)
                 states.append(layer_step(inputs, layer_state))
                 hidden = states[-1].h
                 if self.residual and index:
                     hidden += below
                 if self.attention is not None and index == self.attended_layer:
                     weights, context = self.attention.weights_and_contexts_of_rows(hidden, memory)
-            features = combine(hidden, context) if combine else self._features(hidden, ())
+            features = combine(hidden, context) if combine else self._features(hidden, None)
             logits = tf.matmul(features, output)
             return tf.cast(logits, tf.float32) + output_bias, tuple(states), weights
 
@@ -369,20 +369,19 @@ class Decoder(ExplicitLayer):
         state: DecoderState,
         memory: DecoderMemory,
         dropout_seed: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, Any, Any, DecoderState]:
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None, DecoderState]:
         """The top layer's h `[B, T, H]`, attention weights, contexts `[B, T, D]`, final state.
 
-        Without attention there are no weights and contexts, but ().
+        Weights and contexts are None without attention.
         """
         self._make_weights()
-        sequence = self._embed(ids, () if self.embedding is None else self.embedding)
+        sequence = self._embed(ids, self.embedding)
         sequence = tf.transpose(sequence, [1, 2, 0])  # [T, E, B]
         states = []
-        weights: Any = ()
-        context: Any = ()
+        weights = context = None
         for index, (layer, layer_state) in enumerate(zip(self.stack, state, strict=True)):
             below, seed = sequence, fold_in(dropout_seed, f"decoder/{index}")
-            if not isinstance(context, tuple):
+            if context is not None:
                 sequence = tf.concat([sequence, tf.transpose(context, [1, 2, 0])], 1)
             thin = self.dropout.of_layer if index else self.dropout.of_embedded
             sequence, layer_state = layer.sequence(
@@ -397,12 +396,12 @@ class Decoder(ExplicitLayer):
         return tf.transpose(sequence, [2, 0, 1]), weights, context, tuple(states)
 
     def _embed(self, ids: tf.Tensor, embedding: Any) -> tf.Tensor:
-        """What the first layer reads of `ids` `[...]`: `[..., E]`, or `[..., V]` if it is ()."""
-        if isinstance(embedding, tuple):
+        """What the first layer reads of `ids` `[...]`: `[..., E]`, or one-hot `[..., V]`."""
+        if self.embedding is None:
             return tf.one_hot(ids, self.vocabulary_size, dtype=self.compute_dtype)
         return embed(ids, embedding, self.compute_dtype)
 
-    def _features(self, hidden: tf.Tensor, context: Any) -> tf.Tensor:
+    def _features(self, hidden: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
         """What the output projection sees, `[..., F]`."""
         if self.attention is not None:
             return self.attention.combine(hidden, context)
@@ -411,13 +410,11 @@ class Decoder(ExplicitLayer):
         return hidden
 
 
-def real_tokens(values: Any, lengths: tf.Tensor | None) -> Any:
-    """The real positions of `[B, T, X]` as `[sum(lengths), X]`, in order; () stays ().
+def real_tokens(values: tf.Tensor, lengths: tf.Tensor | None) -> tf.Tensor:
+    """The real positions of `[B, T, X]` as `[sum(lengths), X]`, in order.
 
     All are real where there are no `lengths`.
     """
-    if isinstance(values, tuple):
-        return values
     if lengths is None:
         return tf.reshape(values, [-1, values.shape[-1]])
     return tf.boolean_mask(values, tf.sequence_mask(lengths, tf.shape(values)[1]))

@@ -98,7 +98,7 @@ class Forced(NamedTuple):
 
     Attributes:
         log_probs: Log-probability of each target id `[B, T]`, 0 past the end.
-        attention: Where the decoder looked as it said each `[B, T, S]`; () without attention.
+        attention: Where the decoder looked as it said each `[B, T, S]`; None without attention.
     """
 
     log_probs: Any
@@ -212,8 +212,8 @@ class CompiledForced:
         ]
         log_probs = _log_mean([-loss for loss in losses])
         real = tf.sequence_mask(target_lengths, tf.shape(target)[1], dtype=log_probs.dtype)
-        attention = [weights for _, weights in found if not isinstance(weights, tuple)]
-        mean = tf.add_n(attention) / len(attention) if attention else ()
+        attention = [weights for _, weights in found if weights is not None]
+        mean = tf.add_n(attention) / len(attention) if attention else None
         return Forced(log_probs * real, mean)
 
 

@@ -73,7 +73,7 @@ class ForcedDecoding:
         with memory_for(f"{len(sentences)} sentences at a time", advice="lower the batch size"):
             found = self._compile()(source, source_lengths, target, target_lengths)
         log_probs = found.log_probs.numpy()  # [B, T]
-        attention = None if isinstance(found.attention, tuple) else found.attention.numpy()
+        attention = None if found.attention is None else found.attention.numpy()
         explained = []
         for row, (sentence, ids) in enumerate(zip(sentences, targets, strict=True)):
             check_probability(float(log_probs[row].sum()), sentence)

@@ -55,9 +55,24 @@ class Limits(NamedTuple):
     @property
     def has_least_length(self) -> bool:
         """Whether an end can come too early."""
-        if isinstance(self.min_length, tuple):
-            return False
-        return not isinstance(self.min_length, int) or self.min_length > 1
+        if isinstance(self.min_length, int):
+            return self.min_length > 1
+        return _is_there(self.min_length)
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether ids are given."""
+        return _is_there(self.prefix)
+
+    @property
+    def has_constraints(self) -> bool:
+        """Whether ids have to be said."""
+        return _is_there(self.constraints)
+
+
+def _is_there(part: Any) -> bool:
+    """Whether a limit is a tensor: a loop carries () in its place, as it cannot carry None."""
+    return not isinstance(part, tuple)
 
 
 def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:

@@ -188,7 +188,7 @@ class TranslationModel(ExplicitLayer):
     def attend(
         self, source: tf.Tensor, source_lengths: tf.Tensor, target_input: tf.Tensor
     ) -> tuple[tf.Tensor, Any]:
-        """`logits`, and where the decoder looked: `[B, T, S]` float32; () without attention."""
+        """`logits`, and where the decoder looked: `[B, T, S]` float32; None without attention."""
         state, memory = self.begin(source, source_lengths)
         logits, weights, _ = self.decoder.attend(target_input, state, memory)
         return logits, weights

@@ -249,7 +249,7 @@ def beam_search(
         logits, state = step(tf.reshape(live.ids, [-1]), beams.state, given.memory)
         said = tf.reshape(live.sequences, [-1, tf.shape(live.sequences)[2]])
         at = Position(length, said, given, limits)
-        bonus: Any = ()
+        bonus = None
         if completion_score is not None:
             bonus = tf.reshape(completion_score(state, given.memory), [-1, live.ids.shape[1]])
         return advance_beams(
@@ -390,7 +390,7 @@ def _follow(
 
     And, if asked for (else ()), the state before the last id of each is read.
     """
-    if not isinstance(limits.constraints, tuple):
+    if limits.has_constraints:
         raise UsageError("constraints: need beam_search; greedy search and sampling heed none")
     given = given_of(start.memory, limits, tf.size(start.ids), keys)
     ids = tf.cast(start.ids, tf.int32)

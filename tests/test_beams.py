@@ -72,7 +72,7 @@ def test_one_beam_of_a_tiny_vocabulary_is_filled_up_with_nothing() -> None:
 
 
 def advanced(
-    scores: list[float], ids: list[int], parents: list[int], bonus: object = (), n_best: int = 2
+    scores: list[float], ids: list[int], parents: list[int], bonus: object = None, n_best: int = 2
 ) -> Beams:
     """What two beams that have said [0] and [1] become; complete ones rank by score / length."""
     live = live_beams(TWO_BEAMS, [[[0], [1]]])
