@@ -173,22 +173,13 @@ class TranslationModel(ExplicitLayer):
         encoded = self.encoder(embedded, source_lengths, dropout_seed)
         return self.bridge(encoded.states), self.decoder.memory(encoded.outputs, source_lengths)
 
-    def step(
-        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
-    ) -> tuple[tf.Tensor, DecoderState]:
-        """One step: ids `[N]` int32 to logits `[N, V]` float32 and the next state."""
-        return self.decoder.step(ids, state, memory)
-
-    def logits(
-        self, source: tf.Tensor, source_lengths: tf.Tensor, target_input: tf.Tensor
-    ) -> tf.Tensor:
-        """Teacher forcing: logits `[B, T, V]` float32 after each id of `target_input` `[B, T]`."""
-        return self.attend(source, source_lengths, target_input)[0]
-
     def attend(
         self, source: tf.Tensor, source_lengths: tf.Tensor, target_input: tf.Tensor
     ) -> tuple[tf.Tensor, Any]:
-        """`logits`, and where the decoder looked: `[B, T, S]` float32; None without attention."""
+        """Teacher forcing: logits `[B, T, V]` float32 after each id of `target_input` `[B, T]`.
+
+        And where the decoder looked `[B, T, S]` float32; None without attention.
+        """
         state, memory = self.begin(source, source_lengths)
         logits, weights, _ = self.decoder.attend(target_input, state, memory)
         return logits, weights

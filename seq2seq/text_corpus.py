@@ -241,7 +241,6 @@ class Windows:
                 f"window of {rows} rows of {length}; lower training.batch_size or "
                 "training.window, or train on more text"
             )
-        self.rows = rows
         self.length = length
         self.steps = (len(ids) - 1) // (rows * length)
         used = rows * self.steps * length

@@ -61,8 +61,8 @@ def log_probs_of(model: TranslationModel, row: int, ids: list[int]) -> np.ndarra
     """The log-probability of each id of one translation, its sentence alone in the batch."""
     source = SOURCE[row : row + 1, : LENGTHS[row]]
     read = np.array([[IDS.bos_id, *ids[:-1]]], np.int32)
-    logits = model.logits(source, LENGTHS[row : row + 1], read).numpy()[0]
-    return log_softmax(logits)[np.arange(len(ids)), ids]
+    logits, _ = model.attend(source, LENGTHS[row : row + 1], read)
+    return log_softmax(logits.numpy()[0])[np.arange(len(ids)), ids]
 
 
 KINDS = {

@@ -92,7 +92,8 @@ def random_ids(*shape: int, seed: int = 8) -> np.ndarray:
 def model_logits(
     model: TranslationModel, source: np.ndarray, lengths: tuple[int, ...], target: np.ndarray
 ) -> np.ndarray:
-    return model.logits(tf.constant(source), tf.constant(lengths), tf.constant(target)).numpy()
+    logits, _ = model.attend(tf.constant(source), tf.constant(lengths), tf.constant(target))
+    return logits.numpy()
 
 
 def oracle_weights(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,7 +155,7 @@ def greedy_ids(model: TranslationModel, state: Any, memory: Any, *, steps: int =
     """The most probable id step after step, `[B, steps]`."""
     ids, found = tf.fill([B], BOS), []
     for _ in range(steps):
-        logits, state = model.step(ids, state, memory)
+        logits, state = model.decoder.step(ids, state, memory)
         ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
         found.append(ids.numpy())
     return np.stack(found, axis=1)
@@ -284,7 +285,7 @@ def test_steps_one_by_one_equal_the_whole_sequence(changes: dict[str, Any]) -> N
     whole = model_logits(model, source, SOURCE_LENGTHS, target)
     state, memory = model.begin(tf.constant(source), tf.constant(SOURCE_LENGTHS))
     for position in range(T):
-        logits, state = model.step(tf.constant(target[:, position]), state, memory)
+        logits, state = model.decoder.step(tf.constant(target[:, position]), state, memory)
         np.testing.assert_allclose(logits, whole[:, position], rtol=1e-5, atol=1e-5)
 
 
@@ -305,8 +306,8 @@ def test_swapped_final_states_swap_the_translations(bridge: str) -> None:
     assert memory == ()
     order = [1, 0, 2]
     swapped = tf.nest.map_structure(lambda leaf: tf.gather(leaf, order), state)
-    logits, _ = model.step(tf.fill([B], BOS), state, ())
-    swapped_logits, _ = model.step(tf.fill([B], BOS), swapped, ())
+    logits, _ = model.decoder.step(tf.fill([B], BOS), state, ())
+    swapped_logits, _ = model.decoder.step(tf.fill([B], BOS), swapped, ())
     np.testing.assert_allclose(swapped_logits, tf.gather(logits, order), rtol=1e-5, atol=1e-6)
     assert np.abs(logits[0] - logits[1]).max() > 1e-2
     translations = greedy_ids(model, state, ())
@@ -320,11 +321,11 @@ def test_both_h_and_c_of_every_layer_reach_the_decoder(part: str, attention: str
     model = random_model(attention=attention, encoder_layers=2, decoder_layers=2)
     source = tf.constant(random_ids(B, S))
     state, memory = model.begin(source, tf.constant(SOURCE_LENGTHS))
-    logits, _ = model.step(tf.fill([B], BOS), state, memory)
+    logits, _ = model.decoder.step(tf.fill([B], BOS), state, memory)
     for layer in range(2):
         other = state[layer]._replace(**{part: tf.zeros_like(getattr(state[layer], part))})
         changed = (*state[:layer], other, *state[layer + 1 :])
-        changed_logits, _ = model.step(tf.fill([B], BOS), changed, memory)
+        changed_logits, _ = model.decoder.step(tf.fill([B], BOS), changed, memory)
         assert np.abs(logits - changed_logits).max() > 1e-3
 
 

@@ -43,7 +43,7 @@ def greedy_by_teacher_forcing(translator, text):
     ids, log_prob = [], 0.0
     while len(ids) < most and (not ids or ids[-1] != target_tokenizer.eos_id):
         prefix = np.array([[target_tokenizer.bos_id, *ids]], np.int32)
-        logits = translator.models[0].logits(
+        logits, _ = translator.models[0].attend(
             np.array([source], np.int32), np.array([len(source)], np.int32), prefix
         )
         logits = logits.numpy()[0, -1].astype(np.float64)
@@ -209,15 +209,12 @@ def test_score_is_the_sum_of_the_log_probabilities_of_the_pieces(translator):
         tokenizer = translator.tokenizers.source
         source_ids = [*tokenizer.encode(source), tokenizer.eos_id]
         target_ids = [*tokenizer.encode(target), tokenizer.eos_id]
-        logits = (
-            translator.models[0]
-            .logits(
-                np.array([source_ids], np.int32),
-                np.array([len(source_ids)], np.int32),
-                np.array([[tokenizer.bos_id, *target_ids[:-1]]], np.int32),
-            )
-            .numpy()[0]
+        logits, _ = translator.models[0].attend(
+            np.array([source_ids], np.int32),
+            np.array([len(source_ids)], np.int32),
+            np.array([[tokenizer.bos_id, *target_ids[:-1]]], np.int32),
         )
+        logits = logits.numpy()[0]
         chosen = logits[np.arange(len(target_ids)), target_ids]
         expected.append((chosen - np.log(np.exp(logits).sum(axis=1))).sum())
     assert translator.score(sources, targets) == pytest.approx(expected, rel=1e-4)

@@ -108,9 +108,10 @@ def expected_sums(experiment: Experiment) -> tuple[float, int, int]:
         labels = cropped(target.encode(pair.target), MAX_TARGET, target.eos_id)
         read = [target.bos_id, *labels[:-1]]
         padding = [0] * (MAX_SOURCE - len(ids))  # one shape for all: each is compiled
-        logits = experiment.model.logits(
+        logits, _ = experiment.model.attend(
             tf.constant([ids + padding]), tf.constant([len(ids)]), tf.constant([read])
-        ).numpy()[0]
+        )
+        logits = logits.numpy()[0]
         log_probs = oracles.log_softmax(logits.astype(np.float64))
         nll -= log_probs[np.arange(len(labels)), labels].sum()
         correct += int((logits.argmax(-1) == labels).sum())
