@@ -1,12 +1,16 @@
 """Files and folders that are there whole or not at all, whatever happens, and have one writer."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from seq2seq.errors import LockedError, reading, unwritable, writing
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -70,23 +74,38 @@ def locked(folder: Path) -> Iterator[None]:
         LockedError: Another process holds it.
         StorageError: The folder cannot be written to.
     """
-    import fcntl  # POSIX only
-
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sync(folder.parent)
         file = (folder / ".lock").open("a+", encoding="utf-8")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with writing(folder):
+            if not lock(file):
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise LockedError(
+                    f"{folder}: another process is writing here ({owner}); wait for it or stop it"
+                )
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"pid {os.getpid()} on {os.uname().nodename}".encode())
-        except BlockingIOError as err:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise LockedError(
-                f"{folder}: another process is writing here ({owner}); wait for it or stop it"
-            ) from err
-        except OSError as err:  # a file system without locks, a full disk
-            raise unwritable(folder, err) from err
         yield
+
+
+def lock(file: IO[Any]) -> bool:
+    """Holds an open file for this process, until it is closed; false if another one holds it.
+
+    Where the file system has no locks, as some of networks have none, nothing is held.
+
+    Raises:
+        OSError: It cannot be held for another reason.
+    """
+    import fcntl  # POSIX only
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as err:
+        if err.errno not in _NO_LOCKS:
+            raise
+    return True

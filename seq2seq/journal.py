@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from seq2seq.durable_files import sync
+from seq2seq.durable_files import lock, sync
 from seq2seq.errors import LockedError, ModelError, UsageError, writing
 from seq2seq.streams import LineOutput, check_new, opened
 
@@ -170,18 +170,12 @@ def _start_again(path: Path) -> str:
 @contextmanager
 def _locked_journal(path: Path) -> Iterator[BinaryIO]:
     """The journal, held for one process; the kernel lets go if the process dies."""
-    import fcntl  # POSIX only
-
     while True:
         with opened(_journal(path), "a+b", name=str(path)) as journal:
-            try:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise LockedError(
-                    f"{path}: another process is writing it; wait for it or stop it"
-                ) from err
-            except OSError:
-                pass  # some network file systems have no locks
+            with writing(path):
+                held = lock(journal)
+            if not held:
+                raise LockedError(f"{path}: another process is writing it; wait for it or stop it")
             if _is_still(_journal(path), journal):
                 yield journal
                 return

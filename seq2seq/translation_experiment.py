@@ -10,7 +10,7 @@ from typing import Any
 from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import Config
 from seq2seq.corpus import ParallelIds, encode_corpus
-from seq2seq.evaluation import bleu
+from seq2seq.evaluation import bleu_metric
 from seq2seq.experiment import Numbered, Validation
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
@@ -38,7 +38,7 @@ class TranslationExperiment:
         """
         self.config = config
         # What cannot be used shows now, not when the first epoch is over.
-        bleu(["."], ["."], config.validation.bleu_tokenizer)
+        bleu_metric(config.validation.bleu_tokenizer)
         self.batches_per_update = config.training.accumulate_batches
         self._validation_counts = PairCounts()
         self._pairs = validation_pairs(config.data, self._validation_counts)

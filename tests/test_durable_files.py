@@ -1,5 +1,7 @@
 """Files that are written whole, and a lock that ends with its process."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -105,3 +107,26 @@ def test_a_full_disk_when_locking_is_a_storage_error(tmp_path: Path) -> None:
         pytest.fail("not locked")
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path), locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+def test_a_lock_that_fails_otherwise_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: object, operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(StorageError, match="cannot be written: Input/output"), locked(tmp_path):
+        pytest.fail("not locked")
