@@ -6,9 +6,10 @@
 The modules in reading order. Those marked * import TensorFlow.
 
     errors            what users can cause, and the exit code of each
-    config            the TOML file of an experiment; the only place where its defaults live
+    config            what an experiment is: its keys; the only place where its defaults live
     durable_files     files and folders that are there whole or not at all, and have one writer
     model_files       what the files of a model folder are called; looked at before they are read
+    config_file       the TOML file of one: read, checked as a whole, written
     console           what commands tell on stderr: messages, progress
     lines             the reader of every text file
     streams           what the command line reads and writes

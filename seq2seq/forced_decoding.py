@@ -13,7 +13,7 @@ import numpy as np
 from seq2seq.batches import padded
 from seq2seq.errors import NotANumberError
 from seq2seq.search_options import check_whole_number
-from seq2seq.sentences import Sentence
+from seq2seq.sentences import Sentence, longest_first
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details
 
@@ -49,7 +49,9 @@ class ForcedDecoding:
             NotANumberError: The models' output is not a number.
         """
         check_whole_number("batch size", batch_size, at_least=1)
-        for rows in self._batches(targets, batch_size):
+        lengths = {row: len(target) for row, target in enumerate(targets)}
+        most = _LOGITS // self._tokenizers.target.vocabulary_size
+        for rows in longest_first(lengths, batch_size=batch_size, batch_tokens=most):
             found = self._explained(
                 [sentences[row] for row in rows], [targets[row] for row in rows]
             )
@@ -95,15 +97,6 @@ class ForcedDecoding:
         tokenizer = self._tokenizers.target
         ended = bool(ids) and ids[-1] == tokenizer.eos_id
         return [*tokenizer.pieces(ids[:-1]), END] if ended else tokenizer.pieces(ids)
-
-    def _batches(self, targets: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-        """The rows of each batch, longest targets first; few rows where targets are long."""
-        most_tokens = _LOGITS // self._tokenizers.target.vocabulary_size
-        rows = sorted(range(len(targets)), key=lambda row: -len(targets[row]))
-        while rows:
-            size = max(1, min(batch_size, most_tokens // len(targets[rows[0]])))
-            yield rows[:size]
-            rows = rows[size:]
 
     def _compile(self) -> "CompiledForced":
         from seq2seq.decoding import CompiledForced

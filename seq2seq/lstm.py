@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from seq2seq.dropout import dropout
 from seq2seq.layers import ExplicitLayer, sub_seed
+from seq2seq.runtime import has_gpu
 
 _forward_only: ContextVar[bool] = ContextVar("_forward_only", default=False)
 
@@ -117,7 +118,7 @@ class LSTM(ExplicitLayer):
             shape=(4 * units,),
             initializer=_forget_bias_of_one(units),
         )
-        if _on_gpu():  # now, as the replicas of an update may make no variables
+        if has_gpu():  # now, as the replicas of an update may make no variables
             _keras_lstm(input_shape[-1], units, self.compute_dtype, cudnn=True)
 
     def zero_state(self, rows: tf.Tensor | int) -> LSTMState:
@@ -163,7 +164,7 @@ class LSTM(ExplicitLayer):
         lengths = tf.fill([rows], time) if lengths is None else lengths
         recurrent_kernel = tf.convert_to_tensor(self.recurrent_kernel)
         recurrent_kernel = dropout(recurrent_kernel, self.recurrent_dropout, dropout_seed)
-        if _on_gpu():
+        if has_gpu():
             return self._sequence_by_keras(inputs, recurrent_kernel, state, lengths, cudnn=True)
         compute = _forward_sequence if _forward_only.get() else _sequence
         hidden, h, c = compute(
@@ -241,10 +242,6 @@ def _forget_bias_of_one(units: int) -> Callable[..., tf.Tensor]:
         return tf.concat([zeros, tf.ones([units], dtype), zeros, zeros], 0)
 
     return initializer
-
-
-def _on_gpu() -> bool:
-    return bool(tf.config.get_visible_devices("GPU"))
 
 
 @functools.cache

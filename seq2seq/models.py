@@ -251,7 +251,7 @@ def build_model(
         target_vocabulary=target_vocabulary,
         seed=seed,
         name="model",
-        dtype="float32" if precision == "float32" else "mixed_bfloat16",
+        dtype=_dtype_policy(precision),
     )
     model.build()
     return model
@@ -282,10 +282,14 @@ def build_language_model(
         dropout=_dropout(config, embedding=config.embedding_dropout),
         seed=sub_seed(seed, "decoder"),
         name="decoder",
-        dtype="float32" if precision == "float32" else "mixed_bfloat16",
+        dtype=_dtype_policy(precision),
     )
     decoder.build()
     return decoder
+
+
+def _dtype_policy(precision: ComputePrecision) -> str:
+    return "float32" if precision == "float32" else "mixed_bfloat16"
 
 
 def _dropout(config: ModelConfig | TextModelConfig, *, embedding: float) -> DropoutRates:

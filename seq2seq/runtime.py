@@ -176,15 +176,16 @@ def shards_of_a_batch() -> int:
 
     On a processor it does not depend on the number of cores, as dropout masks depend on it.
     """
-    return 1 if _has_gpu() else SHARDS
+    return 1 if has_gpu() else SHARDS
 
 
 def batches_at_a_time() -> int:
     """How many batches are best decoded side by side: one on each core, or one on a GPU."""
-    return 1 if _has_gpu() else min(cores(), _MOST_BATCHES)
+    return 1 if has_gpu() else min(cores(), _MOST_BATCHES)
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether TensorFlow may use a GPU."""
     import tensorflow as tf
 
     return bool(tf.config.get_visible_devices("GPU"))

@@ -4,7 +4,7 @@ Shapes: B sentences of a batch, S longest sequence, X constraints of L ids.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,11 +193,20 @@ def batches_of(sentences: Sequence[Sentence], options: SearchOptions) -> Iterato
 
     Longest first: the batch that needs most memory is met at once, not at the end.
     """
-    rows = [row for row, sentence in enumerate(sentences) if sentence.kept]
-    rows.sort(key=lambda row: -len(sentences[row].ids))
+    lengths = {row: len(sentence.ids) for row, sentence in enumerate(sentences) if sentence.kept}
+    return longest_first(lengths, batch_size=options.batch_size, batch_tokens=options.batch_tokens)
+
+
+def longest_first(
+    lengths: Mapping[int, int], *, batch_size: int, batch_tokens: int
+) -> Iterator[list[int]]:
+    """The rows of each batch, of at most `batch_size` and `batch_tokens`, padding included.
+
+    The longest rows come first; a row with more tokens than that is alone.
+    """
+    rows = sorted(lengths, key=lambda row: -lengths[row])
     while rows:
-        most = options.batch_tokens // len(sentences[rows[0]].ids)
-        size = max(1, min(options.batch_size, most))
+        size = max(1, min(batch_size, batch_tokens // lengths[rows[0]]))
         yield rows[:size]
         rows = rows[size:]
 

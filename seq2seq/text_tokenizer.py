@@ -21,13 +21,12 @@ from seq2seq.config import TextTokenizerConfig, TokenizerConfig
 from seq2seq.durable_files import write_whole
 from seq2seq.errors import DataError, ModelError, unreadable, writing
 from seq2seq.model_files import LARGEST_TOKENIZER, check_plain
-from seq2seq.tokenizer import Tokenizer, train_exact_tokenizer
+from seq2seq.tokenizer import SPACE, Tokenizer, train_exact_tokenizer
 
 CHARACTERS_FILE, WORDS_FILE, PIECES_FILE = "characters.json", "words.json", "pieces.model"
 
 _UNKNOWN = 0  # id of the symbols that are not in the vocabulary
 _REPLACEMENT = "\ufffd"  # what an unknown symbol is shown as
-_SPACE = "\u2581"  # what SentencePiece takes for a space
 _WORD = re.compile(r"\w+| +|[^\w ]")
 _CODE_POINTS = 0x110000
 
@@ -242,14 +241,14 @@ class PieceTokenizer:
         self._bytes = [model.piece_bytes(number) for number in range(model.vocabulary_size)]
         spelled = {
             character: [model.id_of(f"<0x{byte:02X}>") for byte in character.encode()]
-            for character in (_SPACE, " ")
+            for character in (SPACE, " ")
         }
         self._special = {"\n": [model.eos_id]}
         for character, ids in spelled.items():
             known = [number for number in ids if number is not None]
             if len(known) < len(ids):
                 raise ModelError(f"{name}: has no pieces for bytes; expected byte fallback")
-            if character == _SPACE or model.id_of(_SPACE) is None:
+            if character == SPACE or model.id_of(SPACE) is None:
                 self._special[character] = known
         self._at_special = re.compile(f"([{''.join(self._special)}])")
         self._bytes[model.eos_id] = b"\n"

@@ -26,9 +26,18 @@ def test_long_targets_are_looked_at_in_smaller_batches(translator, monkeypatch):
     monkeypatch.setattr(
         forced_decoding, "_LOGITS", 12 * translator.tokenizers.target.vocabulary_size
     )
-    rows = list(translator._forced._batches([[0] * 3, [0] * 11, [0] * 13, [0] * 3, [0]], 64))
-    assert rows == [[2], [1], [0, 3, 4]]
+    seen, explained = [], ForcedDecoding._explained
+
+    def spy(self, sentences, targets):
+        seen.append([len(target) for target in targets])
+        return explained(self, sentences, targets)
+
+    monkeypatch.setattr(ForcedDecoding, "_explained", spy)
     assert translator.score(sources, targets) == pytest.approx(expected, rel=1e-4)
+    lengths = sorted(len(translator.tokenizers.target.encode(each)) + 1 for each in targets)
+    assert [length for batch in seen for length in batch] == lengths[::-1]
+    assert len(seen) > 1
+    assert all(len(batch) * batch[0] <= 12 or len(batch) == 1 for batch in seen)
 
 
 def test_every_row_is_told_with_the_pieces_that_it_has(forced, translator):

@@ -13,6 +13,7 @@ from seq2seq.sentences import (
     batch_of,
     batches_of,
     encoded,
+    longest_first,
     requests_of,
 )
 from seq2seq.tokenizer import train_tokenizers
@@ -108,3 +109,11 @@ def test_long_texts_are_encoded_a_few_at_a_time(monkeypatch):
     assert [each.number for each in expected] == [1, 2, 3, 4, 5, 6]
     # As soon as they have 100 characters; prefixes are encoded with them, by the same tokenizer.
     assert given[::2] == [2, 3, 1]
+
+
+def test_the_longest_rows_come_first_and_few_together():
+    lengths = {0: 3, 1: 11, 4: 13, 7: 3, 9: 1}
+    batches = list(longest_first(lengths, batch_size=64, batch_tokens=12))
+    assert batches == [[4], [1], [0, 7, 9]]  # 13 tokens are too many, but alone all the same
+    assert list(longest_first(lengths, batch_size=2, batch_tokens=99)) == [[4, 1], [0, 7], [9]]
+    assert list(longest_first({}, batch_size=2, batch_tokens=12)) == []

@@ -111,7 +111,7 @@ from test_updates import LEFT, RIGHT, batch_of, real_model, weights_of
 if sys.argv[2] == "as on GPUs":
     from seq2seq import lstm
     made = lstm._keras_lstm
-    lstm._on_gpu = lambda: True
+    lstm.has_gpu = lambda: True
     lstm._keras_lstm = lambda *sizes, cudnn: made(*sizes, cudnn=False)
 
 def updated(workers):
