@@ -1,22 +1,23 @@
 """Whether one system is better than another, or was lucky with this test set.
 
-Both tests use the same sentences for both systems: sacreBLEU's paired bootstrap resampling (Koehn
-2004), whose p is too small where but a few sentences differ, and paired approximate randomisation
-(Riezler & Maxwell 2005, fig. 1).
+Both tests use the same sentences for both systems: paired bootstrap resampling (Koehn 2004) and
+paired approximate randomisation (Riezler & Maxwell 2005, fig. 1). Both are two-sided and computed
+here, of sacreBLEU's counts of each sentence: its own bootstrap counts one side, which makes p half
+as large, and its own randomisation no ties, which makes p far too small where few sentences differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import UsageError
 from seq2seq.evaluation import MOST_RESAMPLED, metrics, resampling_seed
 from seq2seq.lines import check_line_counts
 
+_SAMPLES = 1_000
 _SWAPS = 10_000
 _ROUNDING = 1e-9  # of scores, which are up to 100
 
@@ -29,9 +30,9 @@ class Comparison:
         name: `BLEU`, `chrF2` or `TER`.
         baseline: The baseline's score.
         value: The system's score.
-        bootstrap: p of paired bootstrap resampling: how probable a larger difference is if the
-            systems are equally good; 1 where there is no difference.
-        randomization: p of approximate randomisation, likewise of a difference as large.
+        bootstrap: p of paired bootstrap resampling: how probable a difference as large, in either
+            direction, is if the systems are equally good.
+        randomization: p of approximate randomisation, of the same.
         signatures: How the two tests were made, in sacreBLEU's words.
     """
 
@@ -73,25 +74,21 @@ def compare(
     check_can_compare(baseline_name, len(baseline))
     seed = resampling_seed()
     texts = [list(lines) for lines in references]
-    systems = [("baseline", list(baseline)), ("system", list(hypotheses))]
-    scored = metrics(tokenizer, lowercase=lowercase)
-    named = {type(each).__name__: each for each in scored}
-    signatures, found = PairedTest(systems, named, texts, test_type="bs")()
     comparisons = []
-    for metric, (name, signature) in zip(scored, signatures.items(), strict=True):
-        before, after = found[name]
-        swapped_signature = metric.get_signature()
-        swapped_signature.update("ar", _SWAPS)
-        swapped_signature.update("seed", "none" if seed is None else seed)
+    for metric in metrics(tokenizer, lowercase=lowercase):
+        before, after = (metric.corpus_score(list(each), texts) for each in (baseline, hypotheses))
+        theirs, ours = (_counts(metric, each, texts) for each in (baseline, hypotheses))
         comparisons.append(
             Comparison(
-                name=name,
+                name=after.name,
                 baseline=float(before.score),
                 value=float(after.score),
-                # sacreBLEU counts draws with a larger difference: of equal systems, none.
-                bootstrap=1.0 if after.score == before.score else float(after.p_value),
-                randomization=_randomization(metric, systems, texts, seed=seed),
-                signatures=(signature.format(), swapped_signature.format()),
+                bootstrap=_bootstrap(_score_of(metric), ours, theirs, seed=seed),
+                randomization=_randomization(_score_of(metric), ours, theirs, seed=seed),
+                signatures=(
+                    _signature(metric, "bs", _SAMPLES, seed),
+                    _signature(metric, "ar", _SWAPS, seed),
+                ),
             )
         )
     return comparisons
@@ -110,29 +107,50 @@ def check_can_compare(name: str, sentences: int) -> None:
         )
 
 
-def _randomization(
-    metric: Any,
-    systems: Sequence[tuple[str, list[str]]],
-    references: list[list[str]],
-    *,
-    seed: int | None,
+_Counts = NDArray[np.float64]  # of each sentence, or of a text: [sentences, counts] or [counts]
+
+
+def _counts(metric: Any, lines: Sequence[str], references: list[list[str]]) -> _Counts:
+    return np.array(metric._extract_corpus_statistics(list(lines), references), np.float64)
+
+
+def _score_of(metric: Any) -> Callable[[_Counts], float]:
+    """The score of a text that the counts of a metric are of."""
+    return lambda counts: float(metric._compute_score_from_stats(counts.tolist()).score)
+
+
+def _signature(metric: Any, test: str, draws: int, seed: int | None) -> str:
+    signature = metric.get_signature()
+    signature.update(test, draws)
+    signature.update("seed", "none" if seed is None else seed)
+    return str(signature.format())
+
+
+def _bootstrap(
+    score: Callable[[_Counts], float], ours: _Counts, theirs: _Counts, *, seed: int | None
 ) -> float:
-    """The share of ways to swap the systems' sentences that make a difference as large.
+    """The share of samples whose difference is as far from the mean one as the real one from 0.
 
-    sacreBLEU counts larger ones only, of which there are next to none where few sentences differ:
-    there most swaps make the same difference again.
+    A sample is as many sentences, drawn with replacement, the same of both systems.
     """
-    ours, theirs = (
-        np.array(metric._extract_corpus_statistics(lines, references), np.float64)
-        for _, lines in systems
-    )
+    drawn, sentences = np.random.default_rng(seed), len(ours)
+    chances = np.full(sentences, 1 / sentences)
+    samples = (drawn.multinomial(sentences, chances) for _ in range(_SAMPLES))
+    differences = np.array([score(times @ ours) - score(times @ theirs) for times in samples])
+    least = abs(score(ours.sum(0)) - score(theirs.sum(0))) - _ROUNDING
+    as_far = np.abs(differences - differences.mean()) >= least
+    return (int(as_far.sum()) + 1) / (_SAMPLES + 1)
 
-    def difference(moved: NDArray[np.float64]) -> float:
-        one, other = ours.sum(0) + moved, theirs.sum(0) - moved
-        scores = [metric._compute_score_from_stats(each.tolist()).score for each in (one, other)]
-        return abs(float(scores[0] - scores[1]))
 
-    gains = (theirs - ours)[(ours != theirs).any(1)]  # [sentences that differ, statistics]
+def _randomization(
+    score: Callable[[_Counts], float], ours: _Counts, theirs: _Counts, *, seed: int | None
+) -> float:
+    """The share of ways to swap the systems' sentences that make a difference as large."""
+
+    def difference(moved: _Counts) -> float:
+        return abs(score(ours.sum(0) + moved) - score(theirs.sum(0) - moved))
+
+    gains = (theirs - ours)[(ours != theirs).any(1)]  # [sentences that differ, counts]
     least = difference(np.zeros(ours.shape[1])) - _ROUNDING
     drawn = np.random.default_rng(seed)
     swaps = (drawn.integers(2, size=len(gains)) @ gains for _ in range(_SWAPS))

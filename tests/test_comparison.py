@@ -1,6 +1,8 @@
 """Significance: against all possible swaps, and what must hold of any test."""
 
 import itertools
+import random
+import sys
 
 import pytest
 
@@ -43,6 +45,49 @@ def test_p_of_randomisation_is_the_share_of_swaps_that_differ_as_much():
     assert ter.baseline == pytest.approx(100 * sum(edits(BASELINE)) / words)
     # 10,000 swaps are drawn: a standard error of 0.005 at most.
     assert ter.randomization == pytest.approx(exact_p_of_swaps(SYSTEM, BASELINE), abs=0.02)
+
+
+def exact_p_of_samples(system: list[str], baseline: list[str]) -> float:
+    """The share of all samples whose difference is as far from the mean, as ours from 0."""
+    ours, theirs = edits(system), edits(baseline)
+    words = [len(line.split()) for line in REFERENCES[: len(ours)]]
+    numbers = range(len(ours))
+    differences = [
+        sum(ours[i] - theirs[i] for i in sample) / sum(words[i] for i in sample)
+        for sample in itertools.product(numbers, repeat=len(ours))
+    ]
+    mean = sum(differences) / len(differences)
+    observed = abs(sum(ours) - sum(theirs)) / sum(words)
+    return sum(abs(each - mean) >= observed for each in differences) / len(differences)
+
+
+def test_p_of_the_bootstrap_is_the_share_of_samples_that_differ_as_much(monkeypatch):
+    monkeypatch.setattr(comparison, "_SAMPLES", 20_000)
+    monkeypatch.setattr(sys.modules[__name__], "REFERENCES", REFERENCES[:6])
+    for system, baseline in ((SYSTEM[:6], BASELINE[:6]), (BASELINE[:6], SYSTEM[:6])):
+        ter = compare(system, baseline, [REFERENCES])[2]
+        expected = exact_p_of_samples(system, baseline)
+        assert 0.01 < expected < 0.9
+        assert ter.bootstrap == pytest.approx(expected, abs=0.02)
+
+
+def test_equal_systems_seem_different_as_often_as_p_says(monkeypatch):
+    """Of systems that are equally good, about one in ten has a p below 0.1, by either test."""
+    monkeypatch.setattr(comparison, "_SAMPLES", 200)
+    monkeypatch.setattr(comparison, "_SWAPS", 200)
+    draws = random.Random(1)
+    right = [f"sentence {i} of a text is here" for i in range(60)]
+    alarms = {"bootstrap": 0, "randomization": 0}
+    for _ in range(60):
+        worse = [
+            [line if draws.random() < 0.5 else f"{line} not" for line in right] for _ in range(2)
+        ]
+        ter = compare(*worse, [right])[2]
+        for name in alarms:
+            alarms[name] += getattr(ter, name) < 0.1
+    # Binomial, 60 times 0.1: 13 or more have a probability of 0.5 %.
+    assert all(count <= 12 for count in alarms.values())
+    assert all(count >= 1 for count in alarms.values())
 
 
 @pytest.mark.parametrize(("differing", "expected"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625)])
