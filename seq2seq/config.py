@@ -136,6 +136,11 @@ class ModelConfig(_Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """See `Conflict`."""
+        if self.variational_dropout and not self.dropout:
+            yield Conflict(
+                ("variational_dropout", "dropout"),
+                "got true, which has no effect without model.dropout; leave it out",
+            )
         if self.bridge == "copy" and self.encoder_width != self.decoder_units:
             yield Conflict(
                 ("bridge", "encoder_units", "bidirectional", "decoder_units"),
@@ -329,6 +334,11 @@ class TextModelConfig(_Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """See `Conflict`."""
+        if self.variational_dropout and not (self.dropout or self.embedding_dropout):
+            yield Conflict(
+                ("variational_dropout", "dropout", "embedding_dropout"),
+                "got true, which has no effect without dropout; leave it out",
+            )
         if self.tied_embeddings and not self.embedding_size:
             yield Conflict(
                 ("tied_embeddings", "embedding_size"),
@@ -392,6 +402,15 @@ class CommonConfig(_Section):
                 for keys, text in section.conflicts():
                     yield Conflict(tuple(f"{name}.{key}" for key in keys), text)
 
+    def _plateau_conflicts(self, plateau: int, patience: int) -> Iterator[Conflict]:
+        """Of the plateau schedule and the `patience` of validation."""
+        if plateau >= patience:
+            yield Conflict(
+                ("training.plateau_patience", "validation.patience"),
+                f"got {plateau}, but training ends after validation.patience = {patience} rounds "
+                "without a better score, before the rate ever falls; make it smaller",
+            )
+
 
 class Config(CommonConfig):
     """A whole experiment with a translator."""
@@ -407,12 +426,15 @@ class Config(CommonConfig):
     def conflicts(self) -> Iterator[Conflict]:
         """See `CommonConfig.conflicts`."""
         yield from super().conflicts()
+        training = self.training
+        if training.schedule == "plateau":
+            yield from self._plateau_conflicts(training.plateau_patience, self.validation.patience)
         if self.model.tied_embeddings == "all" and not self.tokenizer.shared:
             yield Conflict(
                 ("model.tied_embeddings", "tokenizer.joint", "tokenizer.target_model"),
                 "got 'all', which needs one vocabulary for both sides (tokenizer.joint = true)",
             )
-        consistency, subword_sampling = self.training.consistency, self.training.subword_sampling
+        consistency, subword_sampling = training.consistency, training.subword_sampling
         if consistency and not (self.model.dropout or self.model.word_dropout):
             yield Conflict(
                 ("training.consistency", "model.dropout", "model.word_dropout"),
@@ -441,8 +463,10 @@ class LanguageModelConfig(CommonConfig):
     def conflicts(self) -> Iterator[Conflict]:
         """See `CommonConfig.conflicts`."""
         yield from super().conflicts()
-        has_validation = self.data.validation_text or self.data.share_to_validate
-        if self.training.schedule == "plateau" and not has_validation:
+        if self.training.schedule != "plateau":
+            return
+        yield from self._plateau_conflicts(self.training.plateau_patience, self.validation.patience)
+        if not (self.data.validation_text or self.data.share_to_validate):
             yield Conflict(
                 ("training.schedule", "data.validation_text", "data.validation_share"),
                 "got 'plateau', which goes by validations, and there is no text for them",

@@ -171,13 +171,16 @@ class Onlooker:
 
 
 def _keep_records(path: Path, last_step: int) -> None:
-    """Drops the records after `last_step`, and a line that a crash left half-written."""
+    """Drops the records after `last_step`, and a line that a crash left half-written.
+
+    Of a training that begins at step 0 it drops all: the validation of that step is made again.
+    """
     if not path.exists():
         return
-    kept = []
+    kept: list[str] = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            if json.loads(line)["step"] <= last_step:
+            if last_step and json.loads(line)["step"] <= last_step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError, RecursionError):
             continue

@@ -158,7 +158,7 @@ def train(
             run.check_room()
             told = Reporter if workers.is_chief else Onlooker
             with told(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
-                for line in (*notes, run.summary()):
+                for line in (*notes, *run.cautions(), run.summary()):
                     reporter.note(line)
                 return run.finish(reporter)
 
@@ -256,6 +256,7 @@ class _Run:
         self.step = 0
         self._standing = Standing(best={}, fingerprint=experiment.fingerprint)
         self._best_saved: Mapping[str, Any] = {}
+        self._begins_with_model = False  # that of --init, which nothing was learned by yet
         self._failed_saves = 0
         self._started = self._saved_at = time.monotonic()
 
@@ -275,6 +276,7 @@ class _Run:
             self._updater.load(self._workers.from_chief(weights))
             self._updater.load_optimizer_state(self._workers.from_chief(optimizer))
             self.step = int(self._workers.gather([self.step])[0, 0])
+            self._begins_with_model = bool(self._workers.gather([self._begins_with_model])[0, 0])
             self._follow_chief()
         return damaged
 
@@ -306,6 +308,7 @@ class _Run:
                 "them in another folder"
             )
         self.step = checkpoint.step
+        self._begins_with_model = not checkpoint.step
         self._standing = replace(standing, fingerprint=self._experiment.fingerprint)
         set_aside_after(self._folder, self.step)
         best = self._standing.best
@@ -349,6 +352,16 @@ class _Run:
         size = _checkpoint_size(self._experiment)
         check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
 
+    def cautions(self) -> list[str]:
+        """What of the configuration will not come about in so few updates."""
+        training = self._config.training
+        if training.warmup_steps <= self.total_steps:
+            return []
+        return [
+            f"warning: training.warmup_steps is {training.warmup_steps:,}, but there are "
+            f"{self.total_steps:,} updates: the rate never reaches training.learning_rate; lower it"
+        ]
+
     def summary(self) -> str:
         """What is about to be trained, in one line."""
         if self._is_complete():
@@ -367,6 +380,8 @@ class _Run:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
         recent = RecentUpdates()
         with self._batches() as batches, signals_noted() as received:
+            if self._begins_with_model:
+                self._validate_model_of_init(reporter)
             while not self._is_complete():
                 self._update(recent, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.
@@ -445,6 +460,14 @@ class _Run:
         if self._workers.is_chief and self._experiment.validates:
             self._score(reporter, trained)
         self._follow_chief()
+
+    def _validate_model_of_init(self, reporter: Reporter | Onlooker) -> None:
+        """So that what is learned counts as better only where it is."""
+        untrained = {"step": 0, "epoch": 0, "learning_rate": 0.0, "target_tokens_per_second": 0.0}
+        self._validate(reporter, untrained)
+        if self._workers.is_chief and self._standing.best:
+            self._best_saved = self._standing.best
+            write_best(self._folder, self._standing.best)
 
     def _score(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
         try:

@@ -56,7 +56,7 @@ _FREE_ON_RESUME = (
     "validation.samples",
     "validation.sample_length",
     "validation.prime",
-    "decoding.",
+    "decoding.beam_size",  # of `translate` only; validation has its own
     "generation.",
 )
 

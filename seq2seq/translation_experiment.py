@@ -144,8 +144,12 @@ class TranslationExperiment:
         return Validation(validated.scores, samples)
 
     def is_better(self, record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-        """Whether BLEU is higher, or the same with less loss: at first it may be 0 for long."""
-        return (record["bleu"], -record["loss"]) > (best["bleu"], -best["loss"])
+        """Whether BLEU is higher, or the same with less loss.
+
+        At first it is next to 0 for long, and what it is then is chance: below 1 it counts as 0.
+        """
+        ranks = [(max(each["bleu"], 1.0), -each["loss"]) for each in (record, best)]
+        return ranks[0] > ranks[1]
 
     def headline(self, record: Mapping[str, Any]) -> str:
         """Its BLEU."""

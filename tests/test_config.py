@@ -63,6 +63,14 @@ def test_only_the_files_have_no_default(load):
             "model.attention_layer: got 'first', which has no effect without attention; leave it",
         ),
         (
+            "[model]\nvariational_dropout = true\ndropout = 0.0",
+            "model.variational_dropout: got true, which has no effect without model.dropout; leave",
+        ),
+        (
+            '[training]\nschedule = "plateau"\nplateau_patience = 3\n[validation]\npatience = 3',
+            "training.plateau_patience: got 3, but training ends after validation.patience = 3",
+        ),
+        (
             "[training]\nconsistency = 4.0\n[model]\ndropout = 0.0\nrecurrent_dropout = 0.3",
             "training.consistency: got 4.0, but without dropout the two passes are the same; set",
         ),
@@ -162,6 +170,14 @@ def test_the_most_symbols_follow_the_type(options, most):
         (
             ["training.schedule=plateau", "data.validation_share=0"],
             "training.schedule: got 'plateau', which goes by validations, and there is no text for",
+        ),
+        (
+            ["training.schedule=plateau", "validation.patience=2"],
+            "training.plateau_patience: got 2, but training ends after validation.patience = 2",
+        ),
+        (
+            ["model.variational_dropout=true", "model.dropout=0.0"],
+            "model.variational_dropout: got true, which has no effect without dropout; leave it",
         ),
     ],
 )

@@ -182,6 +182,26 @@ def test_at_equal_bleu_the_lower_loss_is_better(script: Script, text: Path, tmp_
     assert (result.best["step"], result.steps) == (3, 5)
 
 
+def test_below_a_bleu_of_1_the_loss_decides(script: Script, text: Path, tmp_path: Path) -> None:
+    script.bleus = [0.06, 0.06, 0.04, 0.04, 1.2, 1.1]
+    script.losses = [6.1, 6.0, 5.9, 5.8, 5.9, 5.7]
+    config = config_for(
+        text, training__max_steps=50, validation__every_steps=1, validation__patience=3
+    )
+    result = train(config, tmp_path / "model")
+    assert (result.best["step"], result.steps) == (5, 8)
+
+
+def test_a_warm_up_that_does_not_end_is_told_of(
+    script: Script, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps, told in ((5, True), (6, False)):
+        config = config_for(text, training__max_steps=steps, training__warmup_steps=6)
+        train(config, tmp_path / f"{steps}")
+        warning = "warning: training.warmup_steps is 6, but there are 5 updates: the rate never"
+        assert (warning in capsys.readouterr().err) == told
+
+
 def test_validation_is_after_each_epoch_and_at_the_end(
     script: Script, text: Path, tmp_path: Path
 ) -> None:
@@ -878,7 +898,7 @@ def test_overwriting_starts_anew_with_nothing_of_the_old_model(
         ({"tokenizer__type": "unigram", "tokenizer__vocabulary_size": 50_000}, UsageError),
         ({"tokenizer__source_model": "missing.model"}, StorageError),
         ({"validation__bleu_tokenizer": "ja-mecab"}, UsageError),
-        ({"data__max_source_length": 1}, DataError),
+        ({"data__max_source_length": 2}, DataError),
     ],
 )
 @pytest.mark.parametrize("existing", [False, True])
@@ -948,6 +968,15 @@ def test_what_does_not_make_the_weights_may_change_on_resume(
     assert load_model_config(folder) == changed
 
 
+@pytest.mark.parametrize("key", ["length_penalty", "max_length_ratio", "max_length_offset"])
+def test_what_translations_are_validated_with_stays_on_resume(
+    key: str, script: Script, text: Path, tmp_path: Path
+) -> None:
+    train(config_for(text), tmp_path / "model")
+    with pytest.raises(UsageError, match=rf"another experiment: decoding\.{key} was .*, is 7"):
+        train(config_for(text, decoding={key: 7}), tmp_path / "model", resume=True)
+
+
 def test_paths_mean_the_same_from_another_folder(
     script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1007,10 +1036,46 @@ def test_training_begins_with_the_best_weights_and_the_tokenizer_of_another_mode
     assert (update.number, update.learning_rate) == (0, 0.25)
     expected = [best[0] * 0.75 + 0.25 * update.rows[0][0], best[1] + 0]
     assert script.weights() == pytest.approx(expected)
-    assert read_best(folder) is None
+    assert read_best(folder)["step"] == 0
     np.testing.assert_array_equal(load_best_weights(folder)["weight"], best)
     tokenizers = [TokenizerPair.load(each / "tokenizer") for each in (base, folder)]
     assert tokenizers[0].same_as(tokenizers[1])
+
+
+def test_what_is_learned_counts_only_where_it_is_better_than_the_other_model(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    base, folder = tmp_path / "base", tmp_path / "model"
+    train(config_for(text, seed=2), base)
+    best = load_best_weights(base)["weight"]
+    script.validations.clear()
+    script.bleus = [30.0, 29.0, 28.0, 27.0]
+    config = config_for(text, validation__every_steps=2, validation__patience=3)
+    result = train(config, folder, init=base)
+    assert (result.best["step"], result.best["bleu"], result.steps) == (0, 30.0, 6)
+    np.testing.assert_array_equal(script.validations[0], best)
+    np.testing.assert_array_equal(load_best_weights(folder)["weight"], best)
+    validated = [each["step"] for each in metrics_of(folder) if "bleu" in each]
+    assert validated == [0, 2, 4, 6]
+
+
+def test_the_other_model_is_validated_again_where_nothing_else_is_saved(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    train(config_for(text, seed=2), tmp_path / "base")
+    config = config_for(text, validation__every_steps=2)
+    script.bleus = [30.0, 31.0]
+    script.validations.clear()
+    script.events[len(script.updates) + 1] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, folder, init=tmp_path / "base")
+    script.events.clear()
+    assert [each["step"] for each in metrics_of(folder)] == [0]
+    script.validations.clear()
+    assert train(config, folder, resume=True).best["step"] == 2
+    validated = [each["step"] for each in metrics_of(folder) if "bleu" in each]
+    assert validated == [0, 2, 4, 6]
 
 
 def test_it_goes_on_without_the_other_model_to_the_weights_of_an_unbroken_run(
@@ -1022,7 +1087,7 @@ def test_it_goes_on_without_the_other_model_to_the_weights_of_an_unbroken_run(
     whole = train(config, tmp_path / "whole", init=tmp_path / "base")
     unbroken, weights = [*script.updates], script.weights()
     assert whole.steps == len(unbroken) == 6
-    assert checkpoint_steps(tmp_path / "whole") == [2, 4, 6]  # the best one, and two; not 0
+    assert checkpoint_steps(tmp_path / "whole") == [0, 4, 6]  # the best one, and two
     for killed_at in range(1, 7):
         folder = tmp_path / f"killed-{killed_at}"
         script.updates.clear()
@@ -1283,8 +1348,9 @@ def test_a_signal_to_another_worker_stops_this_one_too(
     index: int, script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_for(text, training__accumulate_batches=2)
-    # What the other gives: the step it begins with (asked of the chief), then its signals.
-    says = {1: [[0], [0], [0], [15]]}
+    # What the other gives: the step it begins with and whether there is a model of --init to begin
+    # with (asked of the chief), then its signals.
+    says = {1: [[0], [0], [0], [0], [15]]}
     with pytest.raises(Interrupted, match="stopped by signal 15 after step 3") as caught:
         train_as(Told(index, says), config, tmp_path / "model", monkeypatch)
     assert caught.value.exit_code == 143
@@ -1359,10 +1425,10 @@ def test_a_training_begun_with_another_model_has_its_losses(runs: Runs) -> None:
     before = load_best_weights(runs.unbroken)
     for name, array in load_best_weights(folder).items():
         np.testing.assert_allclose(array, before[name], atol=1e-9)
-    trained, validated = metrics_of(folder)
+    begun, trained, after = metrics_of(folder)
     expected = read_best(runs.unbroken)["loss"]  # of the same pairs, which are validated with
-    assert trained["loss"] == pytest.approx(expected, rel=1e-5)
-    assert validated["loss"] == pytest.approx(expected, rel=1e-5)
+    for record in (begun, trained, after):
+        assert record["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_training_begun_with_another_model_resumes_with_the_same_bits(
