@@ -96,11 +96,12 @@ class Captioner(keras.Model):
             memory=self.decoder.memory(regions),
         )
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Teacher forcing: logits `[B, T, V]` of each word, given the image and those before it."""
         images, captions = inputs
         start = self.begin(images)
-        logits, _ = self.decoder(shift_right(captions, BEGIN), start.state, start.memory)
+        read = shift_right(captions, BEGIN)
+        logits, _ = self.decoder(read, start.state, start.memory, training=training)
         return logits
 
 

@@ -110,6 +110,8 @@ class LuongAttention(ExplicitLayer):
             scores *= (self.units / self.heads) ** -0.5
         real = tf.sequence_mask(memory.lengths, tf.shape(memory.keys)[1])[:, None, None, :]
         weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min))  # [N, A, T, S]
+        # Of nothing at all there is nothing to look at, rather than padding.
+        weights *= tf.cast(memory.lengths > 0, weights.dtype)[:, None, None, None]
         contexts = tf.matmul(tf.cast(weights, values.dtype), values)
         if self.heads == 1:
             return weights[:, 0], contexts[:, 0]

@@ -6,23 +6,24 @@ memory.
 
     decoder = Decoder(1000, units=256, attention="luong", memory_size=512)
     memory = decoder.memory(image_regions, region_counts)
-    logits, state = decoder(ids, decoder.zero_state(batch), memory)   # training
+    logits, state = decoder(ids, decoder.zero_state(batch), memory, training=True)
     logits, state = decoder.step(ids[:, 0], state, memory)            # one step of a search
 
 Shapes: N rows, T target length, S memory length, V vocabulary, E embedding, H units, F features.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
 from seq2seq.attention import LuongAttention
-from seq2seq.dropout import DropoutRates, fold_in
+from seq2seq.dropout import NO_DROPOUT, DropoutRates, fold_in
 from seq2seq.errors import UsageError
 from seq2seq.layers import ExplicitLayer, sub_seed
-from seq2seq.lstm import LSTM, LSTMState, StepWeights
+from seq2seq.lstm import LSTM, LSTMState, StepWeights, forward_only
 
 DecoderState = tuple[LSTMState, ...]
 """(h, C) of every layer, each `[N, H]`."""
@@ -99,14 +100,28 @@ class Decoder(ExplicitLayer):
             residual: Add what a layer reads of the one below to what it puts out (He et al. 2016;
                 Wu et al. 2016, sec. 3.1).
             dropout: In training; a number is the rate of embeddings and layers.
-            seed: Of the initial weights.
+            seed: Of the initial weights, and of the masks of `call`; decoders with the same seed
+                begin alike.
             **kwargs: `name` and `dtype` of the Keras layer.
 
         Raises:
-            UsageError: There is no such attention, or its `memory_size` is missing; or the output
-                is tied to an embedding that there is not.
+            UsageError: There is no such attention, attending layer or `dtype`; or a size is below
+                1, or `memory_size` is missing; or the output is tied to an embedding that there is
+                not.
         """
         super().__init__(**kwargs)
+        if self.variable_dtype != "float32":
+            raise UsageError(
+                f"dtype: got {self.dtype_policy.name!r}, expected 'float32' or 'mixed_bfloat16': "
+                "weights are float32"
+            )
+        if attention_layer not in ("last", "first"):
+            raise UsageError(
+                f"attention_layer: got {attention_layer!r}, expected 'last' or 'first'"
+            )
+        for name, size in (("layers", layers), ("attention_heads", attention_heads)):
+            if size < 1:
+                raise UsageError(f"{name}: got {size}, expected 1 or more")
         self.vocabulary_size = vocabulary_size
         self.units = units
         self.embedding_size = embedding_size
@@ -114,6 +129,9 @@ class Decoder(ExplicitLayer):
         if not isinstance(dropout, DropoutRates):
             dropout = DropoutRates(layers=dropout, embedding=dropout)
         self.dropout = dropout
+        self._random = None
+        if dropout != NO_DROPOUT:  # for `call`; other methods are given a seed
+            self._random = keras.random.SeedGenerator(sub_seed(seed, "dropout"))
         self.residual = residual
         self.attended_layer = 0 if attention_layer == "first" else layers - 1
         self.seed = seed
@@ -218,25 +236,42 @@ class Decoder(ExplicitLayer):
         return self.attention.memory(values, lengths)
 
     def call(
-        self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
+        self,
+        ids: tf.Tensor,
+        state: DecoderState,
+        memory: DecoderMemory = (),
+        training: bool | None = None,
     ) -> tuple[tf.Tensor, DecoderState]:
         """Teacher forcing: the logits after each of the ids given.
 
         Args:
-            ids: `[B, T]` int32, what is read: the target shifted right, begin of sentence first.
-            state: (h, C) of every layer before the first id.
+            ids: `[B, T]` integers, what is read: the target shifted right, begin of sentence first.
+            state: An `LSTMState` (h, C) of every layer before the first id; see `state`.
             memory: From `memory`; () without attention.
+            training: Whether `dropout` drops, by masks that the layer's random state decides, and
+                whether gradients are fast. Without it they are right all the same, and what is
+                traced can be saved, as by Keras's `export`.
 
         Returns:
             Logits `[B, T, V]` float32, and the state after the last id.
         """
-        logits, _, state = self.attend(ids, state, memory)
-        return logits, state
+        seed = None
+        if training and self._random is not None:
+            seed = tf.cast(self._random.next(), tf.int32)
+        with nullcontext() if training else forward_only():
+            hidden, _, context, after = self._read(ids, state, memory, seed)
+        features = self._features(hidden, context)
+        if seed is not None:
+            rows, time = tf.unstack(tf.shape(ids))
+            flat = tf.reshape(features, [-1, self.feature_size])
+            flat = self.dropout.of_features(flat, tf.fill([rows], time), fold_in(seed, "features"))
+            features = tf.reshape(flat, [rows, time, self.feature_size])
+        return self.project(features), after
 
     def attend(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()
     ) -> tuple[tf.Tensor, tf.Tensor | None, DecoderState]:
-        """`call`, with the attention weights `[B, T, S]` float32 (None without) between."""
+        """`call` without dropout, the attention weights `[B, T, S]` (None without) between."""
         hidden, weights, context, state = self._read(ids, state, memory, None)
         return self.project(self._features(hidden, context)), weights, state
 
@@ -397,6 +432,7 @@ class Decoder(ExplicitLayer):
 
     def _embed(self, ids: tf.Tensor, embedding: Any) -> tf.Tensor:
         """What the first layer reads of `ids` `[...]`: `[..., E]`, or one-hot `[..., V]`."""
+        ids = tf.cast(ids, tf.int32)  # Keras exports models with float32 inputs
         if self.embedding is None:
             return tf.one_hot(ids, self.vocabulary_size, dtype=self.compute_dtype)
         return embed(ids, embedding, self.compute_dtype)

@@ -61,11 +61,11 @@ class Export(NamedTuple):
 
 
 def export(
-    model: Path,
-    folder: Path,
+    model: Path | str,
+    folder: Path | str,
     *,
     version: int | None = None,
-    verify: Path | None = None,
+    verify: Path | str | None = None,
     beam_size: int | None = None,
     length_penalty: float | None = None,
     max_length: int | None = None,
@@ -92,6 +92,7 @@ def export(
         LockedError: Another process exports to `folder`.
         StorageError: `verify` cannot be read, or `folder` not be written.
     """
+    model, folder = Path(model), Path(folder)
     decoding = load_model_config(model).decoding
     greedy, best = (
         search_options(
@@ -100,7 +101,7 @@ def export(
         for size in (1, beam_size)
     )
     searches = {"greedy": greedy} | ({"beam": best} if best.beam_size > 1 else {})
-    texts = [*_HARD_TEXTS, *(read_lines(verify) if verify else ())]
+    texts = [*_HARD_TEXTS, *(read_lines(Path(verify)) if verify else ())]
     # For any machine: a graph made on a GPU needs one.
     from seq2seq.runtime import start_tensorflow
 

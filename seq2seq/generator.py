@@ -234,8 +234,12 @@ class LanguageModel:
             characters: How many characters they are.
 
         Raises:
+            UsageError: There are no ids, or the vocabulary does not have one of them.
             NotANumberError: The model's output is not a number.
         """
+        size = self.tokenizer.vocabulary_size
+        if not len(ids) or np.min(ids) < 0 or np.max(ids) >= size:
+            raise UsageError(f"ids: expected one or more, from 0 to {size - 1}")
         whole = np.concatenate([[self.tokenizer.newline_id], ids]).astype(np.int32)
         rows = min(max(1, len(ids) // _ROW_SYMBOLS), _MOST_ROWS)
         log_probs, correct = self._scored(whole, rows=rows)

@@ -59,14 +59,15 @@ class ExplicitLayer(keras.layers.Layer):
 
     def add_weight(self, **kwargs: Any) -> keras.Variable:
         """A float32 weight that reads as float32 in every scope; arguments as in Keras."""
-        if (left := _shapes_left.get()) is not None:
+        left = _shapes_left.get()
+        if left is not None:
             _take(f"{self.name}/{kwargs['name']}", tuple(kwargs["shape"]), left)
             kwargs["initializer"] = "zeros"
         return super().add_weight(autocast=False, **kwargs)
 
     def named_weights(self) -> dict[str, keras.Variable]:
         """Every weight by its path inside the layer, such as `encoder/layer_0_forward/kernel`."""
-        return {weight.path.partition("/")[2]: weight for weight in self.trainable_weights}
+        return {weight.path.partition("/")[2]: weight for weight in self.weights}
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
         """`assign_weights` of this layer's own."""

@@ -71,12 +71,12 @@ class Limits(NamedTuple):
 
 
 def _is_there(part: Any) -> bool:
-    """Whether a limit is a tensor: a loop carries () in its place, as it cannot carry None."""
-    return not isinstance(part, tuple)
+    """Whether a limit is given: a loop carries () in its place, as it cannot carry None."""
+    return not (isinstance(part, tuple) and not part)
 
 
 def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:
-    """`limits` with lengths for each of the `sentences` (how many, an int32 scalar).
+    """`limits` as int32 tensors, lengths for each of the `sentences` (how many, an int32 scalar).
 
     `min_length` is () where no end can come too early.
 
@@ -96,6 +96,8 @@ def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:
             if limits.has_least_length
             else ()
         ),
+        prefix=tf.cast(limits.prefix, tf.int32) if limits.has_prefix else (),
+        constraints=tf.cast(limits.constraints, tf.int32) if limits.has_constraints else (),
     )
 
 
@@ -142,9 +144,17 @@ def without_repeated_ngrams(
         return logits
     starts = tf.maximum(tf.shape(said)[1] - n + 1, 0)  # where an n-gram can begin
     same = tf.broadcast_to(tf.range(starts) <= length - n, [tf.shape(said)[0], starts])
-    for offset in range(n - 1):
+
+    def compared(offset: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         last = tf.gather(said, tf.maximum(length - n + 1 + offset, 0), axis=1)  # [N]
-        same &= said[:, offset : offset + starts] == last[:, None]
+        return offset + 1, same & (said[:, offset : offset + starts] == last[:, None])
+
+    _, same = tf.while_loop(
+        lambda offset, same: (offset < n - 1) & (starts > 0),
+        compared,
+        (tf.constant(0), same),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+    )
     place = _places(said[:, n - 1 :][:, :starts], same)
     values = tf.fill([tf.shape(place)[0]], tf.constant(-math.inf))
     return tf.tensor_scatter_nd_update(logits, place, values)

@@ -211,7 +211,8 @@ def beam_search(
     the live hypotheses are looked at: those that are complete leave the beam for good, and the
     best that are not fill it up again. A sentence is done when no live hypothesis can still beat
     the worst one kept, or when all of these best continuations are complete; so a beam of one is
-    greedy search. Equal scores: the lower id, the earlier beam, the earlier end comes first.
+    greedy search. Of equal scores the earlier beam comes first, within one the lower id, and of
+    complete hypotheses the one that ended earlier.
     With constraints the continuations take turns (see `seq2seq.constraints`).
 
     Args:
@@ -299,17 +300,22 @@ def ranking_score(
         length_penalty: The exponent, alpha there; 0 leaves `log_probs` as they are.
         length_formula: "gnmt" for the above; "power" divides by length ** length_penalty, so that
             1 ranks by the mean log-probability of an id.
+
+    Raises:
+        UsageError: There is no such formula.
     """
+    _require(length_formula, "length_formula", "gnmt or power", lambda x: x in ("gnmt", "power"))
     lengths = tf.cast(lengths, tf.float32)
     base = (5.0 + lengths) / 6.0 if length_formula == "gnmt" else tf.maximum(lengths, 1.0)
-    return log_probs / tf.minimum(base**length_penalty, tf.float32.max)
+    return log_probs / tf.minimum(base ** _float32(length_penalty), tf.float32.max)
 
 
 def averaged(steps: Sequence[Step]) -> Step:
     """The step of an ensemble: its probabilities are the mean of those of all `steps`.
 
-    Its state and memory are tuples of theirs. Its logits are as large as theirs, on average: a
-    repetition penalty, which goes by that, does to equal models what it does to one of them.
+    Its state is a tuple of theirs, and so is its memory: `((), ())` for two steps without. Its
+    logits are as large as theirs, on average: a repetition penalty, which goes by that, does to
+    equal models what it does to one of them.
     """
 
     def step(ids: tf.Tensor, state: State, memory: Memory) -> tuple[tf.Tensor, State]:
@@ -341,6 +347,7 @@ def _drawing(
     _require(temperature, "temperature", "a finite number above 0", lambda x: 0 < x < math.inf)
     _require(top_k, "top_k", "0 (all ids) or more", lambda x: x >= 0)
     _require(top_p, "top_p", "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+    temperature, top_p = _float32(temperature), _float32(top_p)
 
     def pick(logits: tf.Tensor, at: Position) -> Choices:
         return drawn_choices(
@@ -446,7 +453,7 @@ def _followed(
         scores=tf.where(finished, progress.scores, scores),
         log_probs=tf.where(finished, progress.log_probs, tf.where(stuck, scores, log_probs)),
         lengths=progress.lengths + tf.cast(~finished, tf.int32),
-        said=tf.where(here, ids[:, None], progress.said),
+        said=tf.where(here, tf.maximum(ids, 0)[:, None], progress.said),
         finished=finished | ended | stuck,
     )
 
@@ -460,6 +467,11 @@ def _hypotheses(
     longest = tf.maximum(tf.reduce_max(lengths), 0)  # 0 if there are no sentences
     ids = tf.where(tf.range(longest) < lengths[:, :, None], ids[:, :, :longest], end_id)
     return Hypotheses(ids, lengths, log_probs, tf.where(exists, scores, log_probs))
+
+
+def _float32(value: Any) -> tf.Tensor | float:
+    """A number as the searches compute with it, whatever kind of number it is."""
+    return tf.cast(value, tf.float32) if tf.is_tensor(value) else float(value)
 
 
 def _require(value: Any, key: str, expected: str, accepts: Callable[[Any], bool]) -> None:

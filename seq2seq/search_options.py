@@ -45,6 +45,9 @@ class Sampling:
         check_whole_number("seed", self.seed, at_least=0)
         if self.seed >= 1 << 63:
             raise UsageError(f"seed: got {self.seed}, expected less than 2 ** 63")
+        # As Python has them: TensorFlow takes no fraction, and not every kind of whole number.
+        for name, kind in (("temperature", float), ("top_k", int), ("top_p", float), ("seed", int)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
 
 
 class Options(TypedDict, total=False):
@@ -61,7 +64,8 @@ class Options(TypedDict, total=False):
         coverage_penalty: Against leaving parts of the source out (beta there, sec. 7); needs a beam
             and a model with attention.
         min_length: Fewest pieces of a translation, end of sentence included.
-        max_length: Most pieces. None: in proportion to the source, as configured.
+        max_length: Most pieces, but there is always room for prefix, constraints and the end. None:
+            in proportion to the source, as configured.
         min_length_ratio: Fewest pieces for each piece of the source, but never more than
             `max_length`.
         max_length_ratio: Most pieces for each piece of the source, a few more allowed as
@@ -148,12 +152,19 @@ class SearchOptions:
         fewest = max(self.min_length, math.ceil(by_ratio))
         return fewest if self.max_length is None else min(fewest, self.max_length)
 
+    @property
+    def way_to_a_beam(self) -> str:
+        """What to do where a beam is needed."""
+        if self.sampling is None:
+            return "give a beam size of 2 or more"
+        return "do not sample"
+
     def check_can_constrain(self) -> None:
         """Raises a UsageError if these options cannot be used with constraints."""
         if self.beam_size == 1:
             raise UsageError(
-                "constraints: need a beam, which follows hypotheses with and without them; give a "
-                "beam size of 2 or more, better one more than there are pieces in them"
+                "constraints: need a beam, which follows hypotheses with and without them, better "
+                f"of one more than there are pieces in them; {self.way_to_a_beam}"
             )
 
     @property
@@ -184,7 +195,8 @@ def search_options(decoding: DecodingConfig, **options: Unpack[Options]) -> Sear
     if options.get("max_length") is None:
         found["max_length_ratio"] = decoding.max_length_ratio
     found |= {name: value for name, value in options.items() if value is not None}
-    found |= {"beam_size": beam_size, "banned": tuple(options.get("banned") or ())}
+    banned = options.get("banned")
+    found |= {"beam_size": beam_size, "banned": () if banned is None else tuple(banned)}
     checked = SearchOptions(**found)
     _check_ranges(checked)
     _check_together(checked)
@@ -223,8 +235,8 @@ def _check_together(options: SearchOptions) -> None:
         raise UsageError(f"n-best: got {options.n_best} hypotheses, but {found}")
     if options.coverage_penalty and options.beam_size == 1:
         raise UsageError(
-            "coverage penalty: it ranks the hypotheses of a beam, and there is but one; give a "
-            "beam size of 2 or more"
+            "coverage penalty: it ranks the hypotheses of a beam, and there is but one; "
+            + options.way_to_a_beam
         )
     if options.max_length is not None and options.min_length > options.max_length:
         raise UsageError(

@@ -4,7 +4,7 @@ Shapes: S source pieces, T target pieces, the end of sentence counted in both.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,6 +119,14 @@ class Hypothesis:
     def keep_details(self, details: Details) -> None:
         """Makes these `details`, so that they need not be found."""
         vars(self)["details"] = details  # where `cached_property` looks for it
+
+    def __copy__(self) -> "Hypothesis":
+        twin = replace(self)
+        vars(twin).update(vars(self))  # details that were found
+        return twin
+
+    def __deepcopy__(self, memo: object) -> "Hypothesis":
+        return self.__copy__()  # nothing in it can be changed but `pieces`
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the model behind `details`, which cannot be pickled."""

@@ -247,7 +247,8 @@ class Translator:
         """The log-probability of each target as the translation of its source (forced decoding).
 
         Natural logarithms, end of sentence included: what `Hypothesis.log_prob` is. A source is cut
-        to `most_source_pieces`, as it is for a translation.
+        to `most_source_pieces`, as it is for a translation. A blank one is scored like any other,
+        though `translate` leaves it blank, with a log-probability of 0.
 
         Raises:
             UsageError: `sources` or `targets` is not an iterable of str.

@@ -236,3 +236,16 @@ def test_coverage_is_lost_for_what_was_looked_at_less_than_once() -> None:
 def test_what_was_never_looked_at_costs_much_but_not_all() -> None:
     (score,) = coverage_score(tf.zeros([1, 2]), tf.constant([2]), 1.0).numpy()
     assert -1000 < score < -100
+
+
+def test_of_no_memory_nothing_is_looked_at_however_it_is_padded() -> None:
+    layer = loaded_layer(random_arrays())
+    random = np.random.default_rng(4)
+    queries = tensor(random.normal(size=(1, 2, layer.units)))
+    for padding in (1, 4):
+        values = tensor(random.normal(size=(1, padding, layer.memory_size)))
+        weights, context = layer.weights_and_context(
+            queries, layer.memory(values, tf.zeros([1], tf.int32))
+        )
+        assert not weights.numpy().any()
+        assert not context.numpy().any()

@@ -1,7 +1,9 @@
 """The decoder, alone: against the NumPy float64 oracle, and its two ways of running."""
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import oracles
 import pytest
@@ -374,3 +376,101 @@ def test_token_features_of_whole_sequences_lead_on_to_the_next() -> None:
     np.testing.assert_allclose(np.reshape(whole, [B, T, -1]), parts, rtol=1e-5, atol=1e-6)
     for found, expected in zip(tf.nest.flatten(last), tf.nest.flatten(after), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+# In somebody's Keras model
+
+
+class Speller(keras.Model):
+    """Logits of what follows ids `[B, T]`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.decoder = Decoder(V, units=H, embedding_size=E, **options)
+
+    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        state = self.decoder.zero_state(tf.shape(ids)[0])
+        logits, _ = self.decoder(ids, state, training=training)
+        return logits
+
+
+IDS = np.random.default_rng(1).integers(0, V, size=(B, T))
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"layers": 0.5},
+        {"embedding": 0.5},
+        {"words": 0.5},
+        {"recurrent": 0.5},
+        {"layers": 0.5, "variational": True},
+    ],
+    ids=lambda rates: "-".join(rates),
+)
+def test_call_drops_in_training_and_nowhere_else(rates: dict[str, Any]) -> None:
+    model = Speller(dropout=DropoutRates(**rates), layers=2)
+    as_it_is = model(IDS).numpy()
+    np.testing.assert_array_equal(model(IDS, training=False), as_it_is)
+    first, second = (model(IDS, training=True).numpy() for _ in range(2))
+    assert np.abs(first - as_it_is).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3  # other masks each time
+    again = Speller(dropout=DropoutRates(**rates), layers=2)
+    np.testing.assert_array_equal(again(IDS, training=True), first)  # which the seed decides
+
+
+def test_fit_trains_with_dropout_and_without() -> None:
+    losses = {}
+    for rate in (0.0, 0.9):
+        model = Speller(dropout=rate)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss)
+        losses[rate] = model.fit(IDS, IDS, epochs=3, batch_size=B, verbose=0).history["loss"]
+    assert losses[0.0][0] > losses[0.0][-1]
+    assert all(abs(a - b) > 1e-3 for a, b in zip(losses[0.0], losses[0.9], strict=True))
+
+
+@KINDS
+def test_gradients_are_the_same_however_they_are_computed(kind: dict[str, Any]) -> None:
+    decoder = random_decoder(**kind)
+    state, found = decoder.zero_state(B), []
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            memory = memory_of(decoder)
+            logits, after = decoder(tf.constant(IDS), state, memory, training=training)
+            total = tf.reduce_sum(tf.sin(logits)) + tf.reduce_sum(after[-1].c)
+        weights = [weight.value for weight in decoder.trainable_weights]
+        found.append([logits, *map(tf.convert_to_tensor, tape.gradient(total, weights))])
+    for fast, slow in zip(*found, strict=True):
+        np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_with_a_decoder_is_exported(tmp_path: Path) -> None:
+    model = Speller(layers=2)
+    expected = model(IDS).numpy()
+    model.export(str(tmp_path / "model"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    served = loaded.serve(tf.constant(IDS, tf.float32))
+    np.testing.assert_allclose(served, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_weights_of_another_type_are_refused(dtype: str) -> None:
+    with pytest.raises(UsageError, match=f"^dtype: got '{dtype}', expected 'float32' or 'mixed_"):
+        Decoder(V, units=H, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"attention_layer": "middle"},
+            "attention_layer: got 'middle', expected 'last' or 'first'",
+        ),
+        ({"attention_heads": 0}, "attention_heads: got 0, expected 1 or more"),
+        ({"layers": 0}, "layers: got 0, expected 1 or more"),
+    ],
+)
+def test_what_no_decoder_can_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        Decoder(V, units=H, attention="luong", memory_size=D, **options)

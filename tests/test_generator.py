@@ -248,3 +248,9 @@ def test_output_that_is_not_a_number_is_an_error(language_model_folder):
         model.generate("a", length=3)
     with pytest.raises(NotANumberError, match="the model's output is not a number"):
         model.score("abc")
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [10**6]])
+def test_ids_that_are_none_are_not_scored(language_model, ids):
+    with pytest.raises(UsageError, match=r"^ids: expected one or more, from 0 to"):
+        language_model.score_ids(np.array(ids, np.int64), characters=1)

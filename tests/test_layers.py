@@ -47,3 +47,14 @@ def test_parts_have_seeds_of_their_own() -> None:
     seeds = [sub_seed(seed, name) for seed in (1, 2) for name in ("kernel", "bias")]
     assert len(set(seeds)) == 4
     assert all(0 <= seed < 1 << 31 for seed in seeds)
+
+
+def test_a_frozen_layer_has_its_weights_and_takes_others() -> None:
+    decoder, other = new_decoder(), new_decoder()
+    names = decoder.named_weights().keys()
+    decoder.trainable = False
+    assert decoder.named_weights().keys() == names
+    weights = {name: weight.numpy() + 1 for name, weight in other.named_weights().items()}
+    decoder.load(weights)
+    for name, weight in decoder.named_weights().items():
+        np.testing.assert_array_equal(weight.numpy(), weights[name])

@@ -1,7 +1,9 @@
 """The searches against enumeration, searches over lists, steps that spell, and sums by hand."""
 
+import itertools
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -1052,3 +1054,77 @@ def test_a_text_that_stopped_stops_no_other_one() -> None:
     assert ids[0].numpy().tolist()[2:] == [-1, -1, -1]
     assert (ids[1] >= 0).numpy().all()
     assert (after.ids >= 0).numpy().all()
+
+
+# What callers may give
+
+
+TABLE = np.random.default_rng(2).normal(size=(7, 7)).astype(np.float32)
+THREE = Start(tf.zeros([3], tf.int32), ())
+
+
+def next_of(ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
+    return tf.gather(TABLE, ids), state
+
+
+@pytest.mark.parametrize("number", [0.5, np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+def test_numbers_of_any_kind_are_numbers(number: Any) -> None:
+    limits = Limits(3, 5)
+    expected = sample(next_of, THREE, limits, seed=1, temperature=0.5, top_p=0.5)
+    found = sample(next_of, THREE, limits, seed=1, temperature=number, top_p=number)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    beams = [
+        beam_search(next_of, THREE, limits, beam_size=2, length_penalty=each)
+        for each in (0.5, number)
+    ]
+    np.testing.assert_array_equal(beams[0].scores, beams[1].scores)
+
+
+@pytest.mark.parametrize("number", [1, 2, tf.constant(2.0, tf.float64), np.int64(2)])
+def test_whole_numbers_and_wide_ones_are_temperatures_too(number: Any) -> None:
+    found = sample(next_of, THREE, Limits(3, 5), seed=1, temperature=number)
+    expected = sample(next_of, THREE, Limits(3, 5), seed=1, temperature=float(number))
+    np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+@every_search
+@pytest.mark.parametrize(
+    "prefix",
+    [[[5], [5], [6]], np.array([[5], [5], [6]]), tf.constant([[5], [5], [6]], tf.int64)],
+    ids=["list", "array", "int64"],
+)
+def test_a_prefix_may_be_anything_like_a_tensor(find: Any, prefix: Any) -> None:
+    found = find(next_of, THREE, Limits(3, 5, prefix=prefix))
+    assert found.ids.numpy()[:, 0, 0].tolist() == [5, 5, 6]
+
+
+@every_search
+@pytest.mark.parametrize("least", [(4, 4, 5), [4, 4, 5], np.array([4, 4, 5])])
+def test_a_least_length_may_be_a_tuple(find: Any, least: Any) -> None:
+    found = find(next_of, THREE, Limits(3, 5, min_length=least))
+    assert (found.lengths.numpy()[:, 0] >= [4, 4, 5]).all()
+
+
+def test_constraints_may_be_a_list() -> None:
+    limits = Limits(3, 6, constraints=[[[5, 6]]] * 3)
+    found = beam_search(next_of, THREE, limits, beam_size=3, length_penalty=0.0)
+    for row in found.ids.numpy()[:, 0].tolist():
+        assert (5, 6) in itertools.pairwise(row)
+
+
+@pytest.mark.parametrize("find", [SEARCHES["greedy"], SEARCHES["sample"]], ids=["greedy", "sample"])
+def test_texts_without_an_end_may_have_lengths_and_penalties_of_their_own(find: Any) -> None:
+    limits = Limits(end_id=-1, max_length=[2, 3, 4], repetition_penalty=1.5)
+    assert find(next_of, THREE, limits).lengths.numpy()[:, 0].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("ngram", [6, 1_000, 10**9])
+def test_runs_longer_than_a_hypothesis_are_never_repeated(ngram: int) -> None:
+    plain = greedy_search(next_of, THREE, Limits(3, 5))
+    found = greedy_search(next_of, THREE, Limits(3, 5, no_repeat_ngram=ngram))
+    np.testing.assert_array_equal(found.ids, plain.ids)
+
+
+def test_a_length_formula_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^length_formula: got 'foo', expected gnmt or power"):
+        ranking_score(tf.constant([-1.0]), tf.constant([3]), 1.0, "foo")

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -167,3 +169,27 @@ def test_numbers_of_numpy_are_numbers():
         DecodingConfig(), beam_size=np.int64(3), length_penalty=np.float32(0.5)
     )
     assert (options.beam_size, options.length_penalty) == (3, 0.5)
+
+
+def test_numbers_of_sampling_become_those_of_python():
+    sampling = Sampling(
+        temperature=Fraction(1, 2), top_p=np.float64(0.5), top_k=np.int64(3), seed=np.int32(7)
+    )
+    assert sampling == Sampling(temperature=0.5, top_p=0.5, top_k=3, seed=7)
+    kinds = [type(getattr(sampling, name)) for name in ("temperature", "top_p", "top_k", "seed")]
+    assert kinds == [float, float, int, int]
+
+
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [({"beam_size": 1}, "give a beam size of 2"), ({"sampling": Sampling()}, "do not sample")],
+)
+def test_what_needs_a_beam_says_how_to_get_one(options, way):
+    with pytest.raises(UsageError, match=f"coverage penalty: .* {way}"):
+        search_options(DecodingConfig(), coverage_penalty=0.2, **options)
+    with pytest.raises(UsageError, match=f"constraints: .* {way}"):
+        search_options(DecodingConfig(), **options).check_can_constrain()
+
+
+def test_banned_pieces_may_be_an_array():
+    assert search_options(DecodingConfig(), banned=np.array(["a", "b"])).banned == ("a", "b")

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -72,3 +73,17 @@ def test_a_hypothesis_sent_to_another_process_keeps_the_details_it_has():
     assert told == untold
     with pytest.raises(UsageError, match="has no model any more; translate with details=True"):
         _ = untold.details
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_has_its_details_too(copied):
+    asked = []
+
+    def explain():
+        asked.append(1)
+        return Details(source=["a", END], target=["b", END], log_probs=[-1.0, -2.0], attention=None)
+
+    hypothesis = Hypothesis("b", -3.0, -3.0, ["b"], truncated=False, explain=explain)
+    assert copied(hypothesis).details == hypothesis.details
+    assert len(asked) == 2
+    assert copied(hypothesis).details is hypothesis.details  # found already
