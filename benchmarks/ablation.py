@@ -12,8 +12,8 @@ keep two of them busy. What a training tells is in a file beside its folder; a v
 leaves the others alone, and the exit code is 1.
 
 BLEU is sacreBLEU's, with the experiment's tokenizer and beam search: the mean over seeds and its
-standard deviation, or, of one seed, half the 95 % confidence interval; p is that of paired
-bootstrap resampling against the first variant with the same seed (the first one).
+standard deviation, or, of one seed, half the 95 % confidence interval; p is that of approximate
+randomisation against the first variant with the same seed (the first one).
 """
 
 import os
@@ -87,6 +87,8 @@ def main(
     experiment = load_config(config, overrides or ())
     if not isinstance(experiment, Config):
         raise UsageError(f"{config}: is a language model's, which has no BLEU")
+    for changes in wanted.values():  # a fault in the last shows before the first is trained
+        load_config(config, [*(overrides or ()), *changes])
     tokenizer = experiment.validation.bleu_tokenizer
     console.print(machine.describe())
     table = Table("variant", "BLEU", "lower-cased", "p", "minutes of training")
@@ -163,7 +165,7 @@ def _row(
             [references],
             tokenizer=tokenizer,
         )
-        p = f"{found[0].bootstrap:.3f}"
+        p = f"{found[0].randomization:.3f}"
     return [*scores, p, f"{mean(run.minutes for run in trained):.0f}"]
 
 

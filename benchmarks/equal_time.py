@@ -4,15 +4,16 @@
         --test data/tatoeba_en_de/test.en --reference data/tatoeba_en_de/test.de
 
 Takes a model folder of `seq2seq train` and trains layers of the same sizes in stock Keras, float32,
-for as many seconds on the same batches, with the configuration's dropout, label smoothing, gradient
-norm, and the rate that it has at the same share of the run (`--rate` says another highest one, as
-what is best for one model need not be for the other). The clock stands still while a batch is
+for as many seconds on the same batches, by Adam, with the configuration's dropout, label smoothing,
+gradient norm, and the rate that ours had after as many seconds (`--rate` says another highest one,
+as what is best for one model need not be for the other). The clock stands still while a batch is
 waited for, in the first update, in which TensorFlow traces, and during validations: what is
 counted of ours is all of it. What these layers do not have is left out: tied embeddings, bridges,
 residuals, more heads, other kinds of dropout, averages of weights, other segmentations, and
 consistency.
 
-Both models translate by the same beam search. Prints validation BLEU of both at some points
+Both models translate by the same beam search: ours with its best weights, stock Keras with its last
+ones. Prints validation BLEU of both at some points
 of the run, then BLEU of the test and whether they differ by more than chance.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import machine
+import numpy as np
 import typer
 from results import console, metrics_of
 from rich.table import Table
@@ -38,7 +40,6 @@ from seq2seq.evaluation import bleu, evaluate
 from seq2seq.lines import check_line_counts, read_lines
 from seq2seq.model_files import ENCODED_FOLDER
 from seq2seq.pairs import PairCounts, validation_pairs
-from seq2seq.schedules import learning_rate
 
 
 class Point(NamedTuple):
@@ -77,14 +78,20 @@ def main(
     ]
     console.print(machine.describe())
     console.print(f"ours: {records[-1]['step']:,} updates in {records[-1]['seconds']:,.0f} s")
-    stock = _Stock(ours, total_steps=records[-1]["step"], rate=rate)
+    factor = 1.0 if rate is None else rate / ours.config.training.learning_rate
+    rates = [
+        (each["seconds"], factor * each["learning_rate"])
+        for each in records
+        if each["split"] == "train"
+    ]
+    stock = _Stock(ours, rates)
     options = ours.config.validation
     validation = list(validation_pairs(ours.config.data, PairCounts()))
     table = Table("seconds", "updates, ours", "BLEU", "updates, stock Keras", "BLEU")
     with _batches(folder, ours) as batches:
         for number in range(1, points + 1):
             seconds = records[-1]["seconds"] * number / points
-            stock.train(batches, until=seconds, of=records[-1]["seconds"])
+            stock.train(batches, until=seconds)
             translations = _translated(
                 stock.translator, [pair.source for pair in validation], options.beam_size
             )
@@ -101,19 +108,17 @@ def main(
 class _Stock:
     """The stock model of a translator's configuration, being trained."""
 
-    def __init__(self, like: Translator, *, total_steps: int, rate: float | None) -> None:
+    def __init__(self, like: Translator, rates: Sequence[tuple[float, float]]) -> None:
+        """`rates` are learning rates after some seconds; between them they go evenly."""
         import keras
         import stock_keras
 
-        training = like.config.training
-        highest = training.learning_rate if rate is None else rate
-        self._training = training.model_copy(update={"learning_rate": highest})
-        self._total_steps = total_steps
+        self._rates = np.array([(0.0, 0.0), *rates]).T
         keras.utils.set_random_seed(like.config.seed)
         target = like.tokenizers.target
         self._trainer = stock_keras.Trainer(
             like.config.model,
-            training,
+            like.config.training,
             source_vocabulary=like.tokenizers.source.vocabulary_size,
             target_vocabulary=target.vocabulary_size,
             bos_id=target.bos_id,
@@ -124,12 +129,11 @@ class _Stock:
         self.updates = 0
         self.loss = 0.0
 
-    def train(self, batches: Iterator[Batch], *, until: float, of: float) -> None:
-        """Goes on until so many seconds `of` all were spent in updates."""
+    def train(self, batches: Iterator[Batch], *, until: float) -> None:
+        """Goes on until so many seconds were spent in updates."""
         while self._seconds < until:
             batch, started = next(batches), time.perf_counter()
-            step = 1 + int(self._seconds / of * self._total_steps)
-            rate = learning_rate(self._training, step, total_steps=self._total_steps)
+            rate = float(np.interp(self._seconds, *self._rates))
             self.loss = self._trainer.update(batch, rate)
             self.updates += 1
             if self.updates > 1:
@@ -181,7 +185,7 @@ def _print_scores(
     found = compare(
         hypotheses["ours"], hypotheses["stock Keras"], [references], tokenizer=tokenizer
     )[0]
-    console.print(f"p = {found.bootstrap:.3f} (paired bootstrap)")
+    console.print(f"p = {found.randomization:.3f} (approximate randomisation)")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -126,25 +127,22 @@ def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float,
         model, bos_id=bos_id, label_smoothing=config.training.label_smoothing
     )
     updater = Updater(config.training, objective, seed=1, shards=SHARDS)
-    tokens, waited, compiled = 0, 0.0, set()
-    with batches_from(
-        corpus, plan, itertools.count(), source_pad_id=pad_id, target_pad_id=pad_id
-    ) as batches:
-        compiling = 0.0
-        started = time.perf_counter()
-        for number in range(plan.steps_per_epoch):
+    read = partial(batches_from, corpus, plan, source_pad_id=pad_id, target_pad_id=pad_id)
+    # One batch of each number of sentences, for which something is compiled: before the clock runs.
+    steps = range(plan.steps_per_epoch)
+    first_of_size = {plan.shape(0, step)[0]: step for step in reversed(steps)}
+    with read(first_of_size.values()) as batches:
+        for each in batches:
+            updater.update([each.batch], number=0, learning_rate=1e-3)
+    tokens, waited, started = 0, 0.0, time.perf_counter()
+    with read(itertools.count()) as batches:
+        for number in steps:
             asked = time.perf_counter()
             batch = next(batches).batch
-            got = time.perf_counter()
-            waited += got - asked
+            waited += time.perf_counter() - asked
             float(updater.update([batch], number=number, learning_rate=1e-3).nll)
-            if batch.source.shape[0] not in compiled:  # a new shape: not what is measured
-                compiled.add(batch.source.shape[0])
-                compiling += time.perf_counter() - got
-            else:
-                tokens += int(batch.target_lengths.sum())
-    seconds = time.perf_counter() - started - compiling
-    return tokens, seconds, waited, machine.peak_memory()
+            tokens += int(batch.target_lengths.sum())
+    return tokens, time.perf_counter() - started, waited, machine.peak_memory()
 
 
 def _tiny_experiment(folder: Path, pairs: int) -> Config:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.checkpoint import checkpoint_steps, load_step_weights
+from seq2seq.checkpoint import checkpoint_steps, load_step_weights, validated_steps
 from seq2seq.config import AnyConfig
 from seq2seq.config_file import load_any_model_config
 from seq2seq.durable_files import locked, publish_folder
@@ -41,7 +41,8 @@ def average(model: Path, folder: Path, *, last: int | None = None) -> Average:
     Args:
         model: Model folder, of a translator or a language model.
         folder: Model folder to write; there whole or not at all. It is of the newest of the steps.
-        last: How many checkpoints; None is all that are kept, the best one included.
+        last: How many checkpoints; None is all that are kept, the best one included. Those that no
+            validation followed do not count: when they are made depends on the clock.
 
     Raises:
         UsageError: `folder` exists, `last` is below 2, or there are not as many checkpoints.
@@ -62,7 +63,7 @@ def average(model: Path, folder: Path, *, last: int | None = None) -> Average:
 
 
 def _newest_steps(model: Path, config: AnyConfig, last: int | None) -> list[int]:
-    steps, wanted = checkpoint_steps(model), last or _FEWEST
+    steps, wanted = validated_steps(model), last or _FEWEST
     if len(steps) < wanted:
         raise UsageError(
             f"{model}: checkpoints to average: got {len(steps)}, expected {wanted} or more; raise "

@@ -26,6 +26,7 @@ from seq2seq.errors import ModelError, unwritable
 from seq2seq.model_files import (
     BEST_FILE,
     CHECKPOINTS_FOLDER,
+    LARGEST_RECORD,
     TOKENIZER_FOLDER,
     check_plain,
     read_record,
@@ -224,11 +225,32 @@ def set_aside_after(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
+def validated_steps(folder: Path) -> list[int]:
+    """Those of `checkpoint_steps` that are the end of a round of training, as validation follows.
+
+    The others are what a training of another model began with, and what the clock or a signal made:
+    which these are differs from run to run.
+    """
+    return [step for step in checkpoint_steps(folder) if step and _ends_a_round(folder, step)]
+
+
+def _ends_a_round(folder: Path, step: int) -> bool:
+    path = _path(folder, step) / STATE
+    try:
+        check_plain(path, most_bytes=LARGEST_RECORD)
+        return bool(json.loads(path.read_bytes()).get("validated", True))
+    except (*_UNREADABLE, ModelError):
+        return True  # damaged: to be told of where it is read
+
+
 def prune_checkpoints(folder: Path, *, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and the best one, and what crashes left."""
-    best = read_best(folder)
-    kept = set(checkpoint_steps(folder)[-keep:]) | ({best["step"]} if best else set())
-    for step in set(checkpoint_steps(folder)) - kept:
+    """Deletes old checkpoints, and what crashes left.
+
+    There stay the best one, the newest `keep` of all, and the newest `keep` of `validated_steps`.
+    """
+    best, steps = read_best(folder), checkpoint_steps(folder)
+    kept = {*steps[-keep:], *validated_steps(folder)[-keep:]} | ({best["step"]} if best else set())
+    for step in set(steps) - kept:
         shutil.rmtree(_path(folder, step), ignore_errors=True)
     for path in (folder / CHECKPOINTS_FOLDER).glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -118,6 +118,8 @@ class LanguageModelExperiment:
             "bits_per_character": score.bits_per_character,
             "accuracy": score.accuracy,
         }
+        if score.unknown:  # which is easily foretold: the more of it, the better the rest seems
+            scores["unknown"] = score.unknown / score.symbols
         validation = self.config.validation
         if not validation.sample_length:
             return Validation(scores, [])

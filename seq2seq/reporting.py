@@ -25,6 +25,7 @@ _SHOWN = {
     "perplexity": "perplexity {:.2f}",
     "bits_per_character": "{:.3f} bits a character",
     "accuracy": "accuracy {:.1%}",
+    "unknown": "{:.1%} unknown",
 }
 
 

@@ -88,6 +88,7 @@ class Standing:
         plateaus: How often the plateau schedule has lowered the learning rate.
         seconds: Time spent.
         fingerprint: Of the text; see `Experiment`.
+        validated: Whether a round of training ends here, which validation follows.
     """
 
     best: Mapping[str, Any]
@@ -95,6 +96,7 @@ class Standing:
     plateaus: int = 0
     seconds: float = 0.0
     fingerprint: str = ""
+    validated: bool = True
 
 
 def train(
@@ -503,7 +505,9 @@ class _Run:
         weights, optimizer = self._updater.weights(), self._updater.optimizer_state()
         if not all(np.isfinite(each).all() for each in (*weights.values(), *optimizer.values())):
             raise self._diverged("the weights are not finite")
-        state = asdict(replace(self._standing, seconds=self._seconds()))
+        state = asdict(
+            replace(self._standing, seconds=self._seconds(), validated=self._is_validation_step())
+        )
         try:
             self._write(Checkpoint(self.step, weights, optimizer, state))
         except StorageError as err:

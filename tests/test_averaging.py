@@ -87,6 +87,16 @@ def test_the_newest_ones_are_averaged_if_so_many_are_asked_for(model: Path, tmp_
     assert weights_of(tmp_path / "mean") == {"kernel": [4.0, 7.0], "bias": [1.625]}
 
 
+def test_what_no_validation_followed_is_left_out(model: Path, tmp_path: Path) -> None:
+    weights = {"kernel": np.full(2, 99, np.float32), "bias": np.full(1, 99, np.float32)}
+    for step in (0, 4, 12):  # what training began with, and what the clock made
+        save_checkpoint(model, Checkpoint(step, weights, {}, {"validated": False}))
+    assert average(model, tmp_path / "mean").steps == [3, 5, 10]
+    assert average(model, tmp_path / "two", last=2).steps == [5, 10]
+    with pytest.raises(UsageError, match="checkpoints to average: got 3, expected 4 or more"):
+        average(model, tmp_path / "four", last=4)
+
+
 def test_sums_are_exact_to_more_than_32_bits(model: Path, tmp_path: Path) -> None:
     shutil.rmtree(model / "checkpoints")
     for step, value in enumerate([2.0**24, 1.0, 1.0], start=1):

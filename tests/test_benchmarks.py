@@ -307,6 +307,17 @@ def test_ablation_finds_early_what_would_cost_trainings(
     assert not (tmp_path / "models").exists()
 
 
+def test_ablation_finds_a_variant_that_cannot_be_trained_before_it_trains(tmp_path: Path) -> None:
+    config, variants, text = write_experiment(tmp_path), tmp_path / "variants.toml", "words"
+    variants.write_text('one = []\nother = ["model.dropout=7"]\n', encoding="utf-8")
+    files = ["--test", str(tmp_path / text), "--reference", str(tmp_path / text)]
+    options = [*files, "--output", str(tmp_path / "models")]
+    done = run(str(FOLDER / "ablation.py"), str(config), str(variants), *options)
+    assert done.returncode == 1
+    assert "model.dropout: got 7" in done.stderr
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 1000])
 def test_trainings_at_a_time_share_the_cores(jobs: int, tmp_path: Path) -> None:
     config, text = write_experiment(tmp_path), tmp_path / "words"

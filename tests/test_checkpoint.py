@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, damage found and named, one trainer at a time."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from seq2seq.checkpoint import (
     read_best,
     save_checkpoint,
     set_aside_after,
+    validated_steps,
     write_best,
 )
 from seq2seq.durable_files import write_whole
@@ -301,6 +303,30 @@ def test_pruning_without_a_best_keeps_the_newest(tmp_path: Path) -> None:
     assert checkpoint_steps(tmp_path) == [4, 6]
     prune_checkpoints(tmp_path, keep=5)
     assert checkpoint_steps(tmp_path) == [4, 6]
+
+
+def save_unvalidated(folder: Path, *steps: int) -> None:
+    for step in steps:
+        state = {**checkpoint_at(step).state, "validated": False}
+        save_checkpoint(folder, dataclasses.replace(checkpoint_at(step), state=state))
+
+
+def test_rounds_of_training_are_kept_whatever_the_clock_made_in_between(tmp_path: Path) -> None:
+    save_steps(tmp_path, 4, 8, 12)
+    save_unvalidated(tmp_path, 0, 2, 9, 13, 15)
+    assert validated_steps(tmp_path) == [4, 8, 12]
+    write_best(tmp_path, {"step": 4})
+    prune_checkpoints(tmp_path, keep=2)
+    assert checkpoint_steps(tmp_path) == [4, 8, 12, 13, 15]
+    prune_checkpoints(tmp_path, keep=1)
+    assert checkpoint_steps(tmp_path) == [4, 12, 15]
+
+
+def test_step_0_is_no_round_and_a_damaged_state_may_be(tmp_path: Path) -> None:
+    save_steps(tmp_path, 0, 4)
+    save_unvalidated(tmp_path, 6)
+    file_of(tmp_path, 6, "training.json").write_bytes(b"{")
+    assert validated_steps(tmp_path) == [4, 6]
 
 
 def test_damaged_ones_set_aside_neither_count_nor_stand_in_the_way(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import pytest
 import tensorflow as tf
 from training_fixtures import (
     ALWAYS,
+    NEVER,
     PAIRS,
     Killed,
     Script,
@@ -44,6 +45,7 @@ from seq2seq.checkpoint import (
     load_newest_checkpoint,
     read_best,
     save_checkpoint,
+    validated_steps,
 )
 from seq2seq.config import Config, LanguageModelConfig
 from seq2seq.config_file import load_model_config
@@ -340,6 +342,21 @@ def test_the_best_checkpoint_is_kept_with_the_newest(
     config = config_for(text, validation__every_steps=1, training__keep_checkpoints=2)
     train(config, tmp_path / "model")
     assert checkpoint_steps(tmp_path / "model") == [2, 5, 6]
+
+
+def test_what_is_averaged_does_not_depend_on_the_clock(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    steps = []
+    for minutes in (NEVER, ALWAYS):
+        config = config_for(
+            text, validation__every_steps=2, training__checkpoint_every_minutes=minutes
+        )
+        train(config, tmp_path / f"{minutes}")
+        steps.append(validated_steps(tmp_path / f"{minutes}"))
+    assert steps == [[2, 4, 6]] * 2  # the best one, and two
+    assert checkpoint_steps(tmp_path / f"{NEVER}") == [2, 4, 6]
+    assert checkpoint_steps(tmp_path / f"{ALWAYS}") == [2, 4, 5, 6]
 
 
 def test_checkpoints_are_made_in_between_when_it_is_time(
