@@ -16,7 +16,7 @@ class LengthGroup:
     """The sentences whose first reference has so many words.
 
     Attributes:
-        fewest: Words, parted by spaces.
+        fewest: Words, separated by spaces.
         most: None in the last group.
         sentences: How many there are.
         bleu: Of all of them together.

@@ -58,8 +58,8 @@ class Met(NamedTuple):
     def ids_with(self, ids: tf.Tensor) -> tf.Tensor:
         """Ids that are met when a row says one of `ids` `[N, C]` next: `[N, C]` int32.
 
-        All of those constraints that are whole then, and of the others those of the one that is
-        longest begun: thus what a row has grows with each id it wants.
+        All ids of the constraints that are whole then, and of the others the part of the one that
+        is longest begun.
         """
         tail = tf.repeat(self.tail[:, None, 1:], tf.shape(ids)[1], axis=1)
         begun = _begun(self.constraints, tf.concat([tail, ids[:, :, None]], axis=2))  # [N, C, X]

@@ -55,7 +55,7 @@ def cross_entropy(
         bias: `[V]` float32.
         labels: `[N]` int32.
         label_smoothing: e, 0 to 1.
-        consistency: a; 0 is of one pass.
+        consistency: a, the weight of the divergence; 0 means a single pass.
     """
     if consistency:
         features, labels = _interleaved(features), tf.repeat(labels, 2)

@@ -123,7 +123,7 @@ def render_jsonl(report: Report) -> str:
 
 
 def render_html(report: Report) -> str:
-    """A page with all but the better sentences; nothing in it is loaded from elsewhere.
+    """A page with scores, BLEU by length and the worst sentences; it loads nothing from elsewhere.
 
     Raises:
         UsageError: matplotlib, which draws the plot, is not installed.

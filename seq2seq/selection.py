@@ -139,5 +139,5 @@ def size_of(tensor: tf.Tensor, axis: int) -> tf.Tensor | int:
 
 
 def at_most(count: int, size: tf.Tensor | int) -> tf.Tensor | int:
-    """The lesser of the two; a number where both are."""
+    """The lesser of the two; a Python int where both are known."""
     return min(count, size) if isinstance(size, int) else tf.minimum(count, size)

@@ -50,8 +50,8 @@ def test_a_forced_id_is_the_only_one() -> None:
 
 
 def test_what_said_before_is_penalised_in_the_score_alone() -> None:
-    # Logits log 4 and log 1 once normalised differently: id 2 was said, and its logit of log 16 is
-    # halved by a penalty of 2 to log 4; the scores are of 4, 2, 4 of 10, the model's own of 16.
+    # The model's own probabilities are 4, 2 and 16 of 22. Id 2 was said: a penalty of 2 halves its
+    # logit, from log 16 to log 4, and the scores are of 4, 2 and 4 of 10.
     logits = tf.math.log([[4.0, 2.0, 16.0]])
     best = best_choices(logits, 3, position(repetition_penalty=2.0))
     found = {int(i): place for place, i in enumerate(best.ids[0])}
