@@ -44,7 +44,8 @@ def random_translator(
     tokenizers: TokenizerPair, model_config: ModelConfig, texts: Path, precision: str
 ) -> Translator:
     """A translator with random weights."""
-    from seq2seq.runtime import resolve_precision, start_tensorflow
+    from seq2seq.precision import resolve_precision
+    from seq2seq.runtime import start_tensorflow
 
     start_tensorflow("cpu")
     from seq2seq.models import build_model

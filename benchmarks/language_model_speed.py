@@ -39,7 +39,8 @@ class Trainer:
     """This project's language model in training."""
 
     def __init__(self, text: Path, config: LanguageModelConfig) -> None:
-        from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
+        from seq2seq.precision import resolve_precision
+        from seq2seq.runtime import SHARDS, start_tensorflow
 
         start_tensorflow("cpu", shards=SHARDS)
         from seq2seq.language_model_experiment import WindowBatch
@@ -85,7 +86,8 @@ def writing_rates(
     text: Path, config: LanguageModelConfig, *, samples: int, length: int, rounds: int
 ) -> list[float]:
     """Characters a second of writing so many texts at once, by a process that only writes."""
-    from seq2seq.runtime import resolve_precision, start_tensorflow
+    from seq2seq.precision import resolve_precision
+    from seq2seq.runtime import start_tensorflow
 
     start_tensorflow("cpu")
     from seq2seq.generator import LanguageModel

@@ -96,7 +96,8 @@ def run_corpus(connection: Connection, pairs: int, precision: str) -> None:
 
 
 def _epoch(folder: Path, pairs: int, precision: str) -> tuple[int, float, float, float]:
-    from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
+    from seq2seq.precision import resolve_precision
+    from seq2seq.runtime import SHARDS, start_tensorflow
 
     start_tensorflow("cpu", shards=SHARDS)
     from seq2seq.batches import BatchPlan, batches_from

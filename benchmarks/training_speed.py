@@ -40,7 +40,8 @@ def run_ours(
     connection: Connection, work: Workload, model_config: ModelConfig, precision: str
 ) -> None:
     """Serves rounds of training with this project's model."""
-    from seq2seq.runtime import SHARDS, resolve_precision, start_tensorflow
+    from seq2seq.precision import resolve_precision
+    from seq2seq.runtime import SHARDS, start_tensorflow
 
     start_tensorflow("cpu", shards=SHARDS)
     from parts import measure_parts, waiting_for_input

@@ -23,6 +23,8 @@ The modules in reading order. Those marked * import TensorFlow.
     text_tokenizer    text to ids and back for language models, every character kept
     text_corpus       the parts of a text, their ids on disk, windows that follow on
     runtime           TensorFlow, started quietly on the device asked for
+    precision         what the hardware multiplies: float32, or bfloat16
+    worker_place      which of the processes that train together this one is
     side_by_side      independent pieces of work at the same time, results in order
     layers          * what all layers have in common
     dropout         * masks that are a function of a seed

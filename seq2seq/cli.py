@@ -123,7 +123,8 @@ def train(
     check_start(init, checked, resume=resume, overwrite=overwrite)
     folder = output or Path("runs") / config.stem
 
-    from seq2seq.runtime import SHARDS, place_of, start_tensorflow
+    from seq2seq.runtime import SHARDS, start_tensorflow
+    from seq2seq.worker_place import place_of
 
     place = place_of(workers, worker_index, os.environ.get("TF_CONFIG"))
     start_tensorflow(device, shards=SHARDS)

@@ -128,7 +128,8 @@ class LanguageModel:
         tokenizer = load_text_tokenizer(folder / TOKENIZER_FOLDER)
 
         from seq2seq.checkpoint import best_weight_shapes, load_best_weights
-        from seq2seq.runtime import resolve_precision, start_tensorflow
+        from seq2seq.precision import resolve_precision
+        from seq2seq.runtime import start_tensorflow
 
         shapes = best_weight_shapes(folder)  # damage is told of at once
         start_tensorflow(device)

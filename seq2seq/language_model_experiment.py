@@ -14,7 +14,8 @@ from seq2seq.generator import LanguageModel
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
 from seq2seq.objectives import LanguageModelObjective
-from seq2seq.runtime import resolve_precision, shards_of_a_batch
+from seq2seq.precision import resolve_precision
+from seq2seq.runtime import shards_of_a_batch
 from seq2seq.text_corpus import PartCounts, TextIds, Windows, encode_text, split_text
 from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
 from seq2seq.updates import Updater

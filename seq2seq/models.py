@@ -20,7 +20,7 @@ from seq2seq.encoder import Encoder
 from seq2seq.layers import ExplicitLayer, sub_seed
 from seq2seq.loss import Loss, cross_entropy
 from seq2seq.lstm import LSTMState
-from seq2seq.runtime import ComputePrecision
+from seq2seq.precision import ComputePrecision
 
 
 class Bridge(ExplicitLayer):

@@ -1,25 +1,19 @@
-"""TensorFlow, started quietly on the device and in the precision asked for."""
+"""TensorFlow, started quietly on the device asked for, with as many threads as it can use."""
 
-import json
 import math
 import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Literal, get_args
 
-from seq2seq.config import Precision
 from seq2seq.errors import UsageError
 
 Device = Literal["auto", "cpu", "gpu"]
-ComputePrecision = Literal["float32", "bfloat16"]
 
-# Products of bfloat16 numbers with float32 sums are instructions of the processor or they are slow.
-_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 SHARDS = 2
 """Parts of a batch in training, on a processor."""
@@ -30,87 +24,6 @@ _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MOST_BATCHES = 8  # side by side, as each takes memory
 
 _quiet = threading.RLock()
-_AMPERE = (8, 0)  # the first NVIDIA GPUs that multiply bfloat16
-
-# oneDNN makes the products, with no newer instructions than these variables allow.
-_ISA_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-_ISAS_WITHOUT_BFLOAT16 = {
-    "SSE41",
-    "AVX",
-    "AVX2",
-    "AVX2_VNNI",
-    "AVX2_VNNI_2",
-    "AVX512_CORE",
-    "AVX512_CORE_VNNI",
-}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which of the processes that train together this one is.
-
-    Attributes:
-        addresses: `host:port` of every process, the chief's first; the same for all.
-        index: Of this one.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
-
-
-def place_of(workers: str | None, index: int | None, tf_config: str | None) -> Place | None:
-    """This process among several, from options or else from TensorFlow's variable.
-
-    Args:
-        workers: `host:port,host:port,...`.
-        index: Of this process among `workers`.
-        tf_config: What the variable `TF_CONFIG` says, JSON: `cluster`, with the addresses of
-            `chief` and `worker`, and `task`, with `type` and `index`.
-
-    Returns:
-        None if there is no other process.
-
-    Raises:
-        UsageError: It cannot be made out.
-    """
-    if workers is None and index is None:
-        return _place_of_tf_config(tf_config) if tf_config else None
-    if workers is None or index is None:
-        raise UsageError("--workers and --worker-index: give both, or none")
-    return _checked_place(workers.split(","), index, "--workers")
-
-
-def _place_of_tf_config(text: str) -> Place | None:
-    try:
-        given = json.loads(text)
-        cluster, task = given["cluster"], given["task"]
-        chiefs, others = list(cluster.get("chief", [])), list(cluster.get("worker", []))
-        index = int(task["index"]) + (0 if task["type"] == "chief" else len(chiefs))
-        if task["type"] not in ("chief", "worker") or set(cluster) - {"chief", "worker"}:
-            raise ValueError("only chief and worker can train")
-        if not 0 <= int(task["index"]) < len(chiefs if task["type"] == "chief" else others):
-            raise ValueError(f"there is no {task['type']} {task['index']}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-        raise UsageError(
-            f"TF_CONFIG: {type(err).__name__}: {err}; expected "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        ) from err
-    return _checked_place([*chiefs, *others], index, "TF_CONFIG")
-
-
-def _checked_place(addresses: Sequence[str], index: int, where: str) -> Place | None:
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"{where}: got {address!r}, expected host:port")
-    if len(set(addresses)) < len(addresses):
-        raise UsageError(f"{where}: an address is there twice; expected one for each process")
-    if not 0 <= index < len(addresses):
-        raise UsageError(
-            f"{where}: index {index} of {len(addresses)} workers; expected 0 to "
-            f"{len(addresses) - 1}"
-        )
-    return Place(tuple(addresses), index) if len(addresses) > 1 else None
 
 
 def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
@@ -191,34 +104,6 @@ def has_gpu() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-def resolve_precision(precision: Precision) -> ComputePrecision:
-    """The precision of matrix products: `auto` is bfloat16 where the hardware multiplies it.
-
-    That is a GPU of the generation Ampere or later, or a processor with amx_bf16 or avx512_bf16
-    that oneDNN may use: neither TF_ENABLE_ONEDNN_OPTS nor ONEDNN_MAX_CPU_ISA forbids it. Weights,
-    cell states, softmax and loss are float32 in either precision.
-
-    Raises:
-        UsageError: It is none of the three.
-    """
-    if precision not in get_args(Precision):
-        raise UsageError(f"precision: got {precision!r}, expected auto, float32 or bfloat16")
-    if precision != "auto":
-        return precision
-    return "bfloat16" if _multiplies_bfloat16() else "float32"
-
-
-def explain_precision(precision: Precision) -> str:
-    """What `resolve_precision` says, with the reason where it is not what one would expect."""
-    resolved = resolve_precision(precision)
-    if _multiplies_bfloat16():
-        return resolved
-    missing = "no bfloat16 products on this machine"
-    if precision == "auto":
-        return f"{resolved} ({missing})"
-    return f"{resolved} ({missing}: slow)" if resolved == "bfloat16" else resolved
-
-
 @contextmanager
 def memory_for(what: str, *, advice: str) -> Iterator[None]:
     """Within it, TensorFlow's many lines about memory are one that says what to do.
@@ -232,36 +117,6 @@ def memory_for(what: str, *, advice: str) -> Iterator[None]:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as err:
         raise UsageError(f"out of memory with {what}; {advice}") from err
-
-
-def _multiplies_bfloat16() -> bool:
-    import tensorflow as tf
-
-    gpus = tf.config.get_visible_devices("GPU")
-    return all(map(_gpu_has_bfloat16, gpus)) if gpus else _cpu_has_bfloat16()
-
-
-def _gpu_has_bfloat16(gpu: Any) -> bool:
-    import tensorflow as tf
-
-    details = tf.config.experimental.get_device_details(gpu)
-    return bool(details.get("compute_capability", _AMPERE) >= _AMPERE)
-
-
-def _cpu_has_bfloat16() -> bool:
-    caps = {os.environ.get(name, "").upper() for name in _ISA_CAPS}
-    if (
-        os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false")
-        or caps & _ISAS_WITHOUT_BFLOAT16
-    ):
-        return False
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():  # no Linux: no way to know, so no bfloat16
-        return False
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
-        if line.startswith("flags"):
-            return bool(_BFLOAT16_FLAGS & set(line.split()))
-    return False
 
 
 @contextmanager

@@ -45,13 +45,15 @@ from seq2seq.model_files import (
     WORKERS_FOLDER,
 )
 from seq2seq.new_model import load_any_tokenizer
+from seq2seq.precision import explain_precision
 from seq2seq.reporting import Onlooker, Reporter
-from seq2seq.runtime import Place, explain_precision, memory_for
+from seq2seq.runtime import memory_for
 from seq2seq.schedules import learning_rate
 from seq2seq.signals import signals_noted
 from seq2seq.training_folder import check_room, new_start, resumes, size_of_model
 from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.translation_experiment import TranslationExperiment
+from seq2seq.worker_place import Place
 from seq2seq.workers import Workers, check_shared, reporting_lost_workers, start_workers
 
 _SAVES_THAT_MAY_FAIL = 2  # in a row: a disk may be full for some minutes

@@ -16,7 +16,8 @@ from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
 from seq2seq.pairs import PairCounts, validation_pairs
-from seq2seq.runtime import resolve_precision, shards_of_a_batch
+from seq2seq.precision import resolve_precision
+from seq2seq.runtime import shards_of_a_batch
 from seq2seq.subword_sampling import SubwordSampler
 from seq2seq.tokenizer import TokenizerPair, prepare_tokenizers
 from seq2seq.updates import Updater

@@ -480,7 +480,7 @@ def _loaded(
     from seq2seq.checkpoint import load_best_weights  # heavy, like models
     from seq2seq.layers import without_initial_values
     from seq2seq.models import build_model
-    from seq2seq.runtime import resolve_precision
+    from seq2seq.precision import resolve_precision
 
     with folder_in_errors(folder), without_initial_values(shapes):
         model = build_model(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from seq2seq.console import say
 from seq2seq.errors import UsageError, WorkerLostError
 from seq2seq.model_files import WORKERS_FOLDER
-from seq2seq.runtime import Place, quiet_stderr
+from seq2seq.runtime import quiet_stderr
+from seq2seq.worker_place import Place
 
 _SUM = tf.distribute.ReduceOp.SUM
 # What collective operations fail with when another process is gone.

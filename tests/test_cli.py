@@ -12,9 +12,9 @@ from seq2seq.cli import main
 from seq2seq.errors import (
     StorageError,
 )
-from seq2seq.runtime import Place
 from seq2seq.streams import LineOutput
 from seq2seq.text_tokenizer import load_text_tokenizer
+from seq2seq.worker_place import Place
 
 # --- help and wrong usage -------------------------------------------------------------------------
 

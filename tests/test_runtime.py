@@ -1,6 +1,5 @@
-"""TensorFlow's start: quiet unless it fails, on the device asked for, in a fitting precision."""
+"""TensorFlow's start: quiet unless it fails, on the device asked for."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,18 +9,11 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from fake_devices import Devices
 
 from seq2seq import runtime
 from seq2seq.errors import UsageError
-from seq2seq.runtime import (
-    Place,
-    batches_at_a_time,
-    explain_precision,
-    place_of,
-    resolve_precision,
-    shards_of_a_batch,
-    start_tensorflow,
-)
+from seq2seq.runtime import batches_at_a_time, shards_of_a_batch, start_tensorflow
 
 
 def run_python(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -75,28 +67,6 @@ def test_a_log_level_of_the_user_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path)
     assert run_python(script, PYTHONPATH=path).stdout == "3\n"
     assert run_python(script, PYTHONPATH=path, TF_CPP_MIN_LOG_LEVEL="0").stdout == "0\n"
-
-
-class Devices:
-    """Stands in for `tf.config` on a machine with some GPUs; notes what is asked of it."""
-
-    def __init__(self, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.visible = gpus
-        self.growing: list[str] = []
-        monkeypatch.setattr(
-            tf.config.experimental,
-            "get_device_details",
-            lambda gpu: {} if "0" in gpu else {"compute_capability": (7, 5)},
-        )
-        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: self.visible)
-        monkeypatch.setattr(tf.config, "set_visible_devices", self._set_visible)
-        monkeypatch.setattr(
-            tf.config.experimental, "set_memory_growth", lambda gpu, _: self.growing.append(gpu)
-        )
-
-    def _set_visible(self, devices: list[str], kind: str) -> None:
-        assert kind == "GPU"
-        self.visible = devices
 
 
 def test_a_gpu_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,92 +252,6 @@ def test_a_gpu_has_a_whole_batch_at_a_time_and_cores_have_shards_and_batches(
         assert (shards_of_a_batch(), batches_at_a_time()) == (2, batches)
 
 
-CPUINFO = """processor\t: 0
-vendor_id\t: GenuineIntel
-flags\t\t: fpu sse2 avx512f{flag} amx_tile
-bugs\t\t: avx512_bf16
-"""
-
-
-def set_cpuinfo(text: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS"):
-        monkeypatch.delenv(name, raising=False)
-    path = folder / "cpuinfo"
-    if text is not None:
-        path.write_text(text)
-    monkeypatch.setattr(runtime, "Path", lambda name: {"/proc/cpuinfo": path}[name])
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "expected"),
-    [
-        (CPUINFO.format(flag=" amx_bf16"), "bfloat16"),
-        (CPUINFO.format(flag=" avx512_bf16"), "bfloat16"),
-        (CPUINFO.format(flag=""), "float32"),
-        (CPUINFO.format(flag=" avx512_bf16x"), "float32"),
-        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", "float32"),
-        ("", "float32"),
-        (None, "float32"),
-    ],
-    ids=["amx", "avx512", "neither", "longer name", "no x86", "empty", "no file"],
-)
-def test_auto_is_bfloat16_where_the_processor_multiplies_it(
-    cpuinfo: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Devices([], monkeypatch)
-    set_cpuinfo(cpuinfo, tmp_path, monkeypatch)
-    assert resolve_precision("auto") == expected
-    assert resolve_precision("float32") == "float32"
-    assert resolve_precision("bfloat16") == "bfloat16"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("ONEDNN_MAX_CPU_ISA", "AVX2", "float32"),
-        ("ONEDNN_MAX_CPU_ISA", "avx512_core", "float32"),
-        ("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI", "float32"),
-        ("TF_ENABLE_ONEDNN_OPTS", "0", "float32"),
-        ("TF_ENABLE_ONEDNN_OPTS", "False", "float32"),
-        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "bfloat16"),
-        ("ONEDNN_MAX_CPU_ISA", "DEFAULT", "bfloat16"),
-        ("TF_ENABLE_ONEDNN_OPTS", "1", "bfloat16"),
-    ],
-)
-def test_auto_heeds_what_the_environment_forbids_onednn(
-    variable: str, value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Devices([], monkeypatch)
-    set_cpuinfo(CPUINFO.format(flag=" amx_bf16"), tmp_path, monkeypatch)
-    monkeypatch.setenv(variable, value)
-    assert resolve_precision("auto") == expected
-
-
-def test_a_precision_is_explained_where_it_is_not_what_one_would_expect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Devices([], monkeypatch)
-    set_cpuinfo(CPUINFO.format(flag=" amx_bf16"), tmp_path, monkeypatch)
-    assert explain_precision("auto") == "bfloat16"
-    assert explain_precision("float32") == "float32"
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert explain_precision("auto") == "float32 (no bfloat16 products on this machine)"
-    assert explain_precision("bfloat16") == "bfloat16 (no bfloat16 products on this machine: slow)"
-    assert explain_precision("float32") == "float32"
-
-
-def test_auto_is_bfloat16_on_a_gpu_that_is_not_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Devices(["gpu 0"], monkeypatch)
-    set_cpuinfo(None, tmp_path, monkeypatch)
-    assert resolve_precision("auto") == "bfloat16"
-    start_tensorflow("cpu")
-    assert resolve_precision("auto") == "float32"
-    Devices(["gpu 0", "gpu 1, an old one"], monkeypatch)
-    assert resolve_precision("auto") == "float32"
-
-
 def test_a_gpu_that_was_hidden_before_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     Devices(["gpu 0"], monkeypatch)
     start_tensorflow("cpu")
@@ -375,83 +259,7 @@ def test_a_gpu_that_was_hidden_before_is_not_there(monkeypatch: pytest.MonkeyPat
         start_tensorflow("gpu")
 
 
-def test_devices_and_precisions_of_other_names_are_refused() -> None:
-    device, precision = typing.cast(Any, "cuda"), typing.cast(Any, "float16")
+def test_devices_of_other_names_are_refused() -> None:
+    device = typing.cast(Any, "cuda")
     with pytest.raises(UsageError, match="device: got 'cuda', expected auto, cpu or gpu"):
         start_tensorflow(device)
-    with pytest.raises(UsageError, match="precision: got 'float16', expected auto, float32 or bfl"):
-        resolve_precision(precision)
-
-
-# Several processes
-
-
-def tf_config(cluster: dict[str, list[str]], kind: str, index: int) -> str:
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ((None, None, None), None),
-        (("a:1,b:2", 1, None), Place(("a:1", "b:2"), 1)),
-        (("[::1]:1,b:2", 0, "not looked at"), Place(("[::1]:1", "b:2"), 0)),
-        (("a:1", 0, None), None),  # one process is no cluster
-        (
-            (None, None, tf_config({"worker": ["a:1", "b:2"]}, "worker", 1)),
-            Place(("a:1", "b:2"), 1),
-        ),
-        (
-            (None, None, tf_config({"worker": ["b:2"], "chief": ["a:1"]}, "worker", 0)),
-            Place(("a:1", "b:2"), 1),
-        ),
-        (
-            (None, None, tf_config({"worker": ["b:2"], "chief": ["a:1"]}, "chief", 0)),
-            Place(("a:1", "b:2"), 0),
-        ),
-    ],
-)
-def test_the_place_of_a_worker_is_read_from_options_or_tf_config(
-    given: tuple[Any, Any, Any], expected: Place | None
-) -> None:
-    assert place_of(*given) == expected
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("a:1,b:2", None, None), "--workers and --worker-index: give both, or none"),
-        ((None, 1, None), "--workers and --worker-index: give both, or none"),
-        (("a:1,b", 0, None), "--workers: got 'b', expected host:port"),
-        (("a:1,:2", 0, None), "--workers: got ':2', expected host:port"),
-        (("a:1,b:99999", 0, None), "--workers: got 'b:99999', expected host:port"),
-        (("a:1,a:1", 0, None), "--workers: an address is there twice; expected one for each"),
-        (("a:1,b:2", 2, None), "--workers: index 2 of 2 workers; expected 0 to 1"),
-        (("a:1,b:2", -1, None), "--workers: index -1 of 2 workers; expected 0 to 1"),
-        ((None, None, "{"), "TF_CONFIG: JSONDecodeError: .*; expected {"),
-        ((None, None, "[]"), "TF_CONFIG: TypeError: .*; expected {"),
-        ((None, None, "{}"), "TF_CONFIG: KeyError: 'cluster'; expected {"),
-        (
-            (None, None, tf_config({"worker": ["a:1"], "ps": ["b:2"]}, "ps", 0)),
-            "TF_CONFIG: ValueError: only chief and worker can train; expected {",
-        ),
-        (
-            (None, None, tf_config({"worker": ["a:1", "b:2"]}, "worker", 2)),
-            "TF_CONFIG: ValueError: there is no worker 2; expected {",
-        ),
-        (
-            (None, None, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, "worker", -1)),
-            "TF_CONFIG: ValueError: there is no worker -1; expected {",
-        ),
-        (
-            (None, None, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, "chief", 1)),
-            "TF_CONFIG: ValueError: there is no chief 1; expected {",
-        ),
-        ((None, None, "[" * 100_000), "TF_CONFIG: RecursionError: .*; expected {"),
-    ],
-)
-def test_a_place_that_cannot_be_made_out_is_refused(
-    given: tuple[Any, Any, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        place_of(*given)

@@ -60,13 +60,13 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
-from seq2seq.runtime import Place
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.training import TrainingResult, train
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.translator import Translator
 from seq2seq.updates import Updater
 from seq2seq.validation import Validated
+from seq2seq.worker_place import Place
 from seq2seq.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")

@@ -23,7 +23,7 @@ from test_training import config_for, write_corpus
 
 from seq2seq.config_file import dump_config
 from seq2seq.errors import UsageError, WorkerLostError
-from seq2seq.runtime import Place
+from seq2seq.worker_place import Place
 from seq2seq.workers import Workers, check_shared, reporting_lost_workers, start_workers
 
 
