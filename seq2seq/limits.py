@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     """Where decoding ends, and what a hypothesis may and must say.
 
     Attributes:
-        end_id: The id that completes a hypothesis.
+        end_id: The id that completes a hypothesis; -1 if none does.
         max_length: Most ids of each sentence's hypotheses, end id counted: `[B]` int32, or one
             number for all. A hypothesis of this length is complete without an end id.
         forbidden_ids: Ids that are never chosen. With the end id among them every hypothesis has
