@@ -62,7 +62,8 @@ def exact_p_of_samples(system: list[str], baseline: list[str]) -> float:
 
 
 def test_p_of_the_bootstrap_is_the_share_of_samples_that_differ_as_much(monkeypatch):
-    monkeypatch.setattr(comparison, "_SAMPLES", 20_000)
+    monkeypatch.setattr(comparison, "_SAMPLES", 10_000)
+    monkeypatch.setattr(comparison, "_SWAPS", 1)
     monkeypatch.setattr(sys.modules[__name__], "REFERENCES", REFERENCES[:6])
     for system, baseline in ((SYSTEM[:6], BASELINE[:6]), (BASELINE[:6], SYSTEM[:6])):
         ter = compare(system, baseline, [REFERENCES])[2]
@@ -110,6 +111,7 @@ def test_a_seed_that_is_none_is_refused(seed, monkeypatch):
 
 def test_what_is_drawn_is_a_function_of_the_seed(monkeypatch):
     found = []
+    monkeypatch.setattr(comparison, "_SWAPS", 1_000)
     for seed in ("7", "7", "8", "none"):
         monkeypatch.setenv("SACREBLEU_SEED", seed)
         found.append(compare(SYSTEM, BASELINE, [REFERENCES])[0])

@@ -211,12 +211,13 @@ def test_unknown_symbols_of_the_validation_text_are_told(
 def test_the_share_of_unknown_symbols_stands_beside_what_they_make_better(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"tokenizer": {"type": "word", "vocabulary_size": 3}}
-    train(config_for(text, **options), tmp_path / "model")
+    options = {"training__max_epochs": 1, "validation__sample_length": 0}
+    words = {"type": "word", "vocabulary_size": 3}
+    train(config_for(text, tokenizer=words, **options), tmp_path / "model")
     record = records_of(tmp_path / "model", "validation")[-1]
     assert 0 < record["unknown"] <= 1
     assert f"  {record['unknown']:.1%} unknown  " in capsys.readouterr().err
-    train(config_for(text), tmp_path / "all")
+    train(config_for(text, **options), tmp_path / "all")
     assert "unknown" not in records_of(tmp_path / "all", "validation")[-1]
 
 
