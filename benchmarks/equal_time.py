@@ -13,8 +13,8 @@ residuals, more heads, other kinds of dropout, averages of weights, other segmen
 consistency.
 
 Both models translate by the same beam search: ours with its best weights, stock Keras with its last
-ones. Prints validation BLEU of both at some points
-of the run, then BLEU of the test and whether they differ by more than chance.
+ones. Prints validation BLEU of both at some points of the run, then BLEU of the test and whether
+they differ by more than chance.
 """
 
 import itertools
@@ -109,11 +109,11 @@ class _Stock:
     """The stock model of a translator's configuration, being trained."""
 
     def __init__(self, like: Translator, rates: Sequence[tuple[float, float]]) -> None:
-        """`rates` are learning rates after some seconds; between them they go evenly."""
+        """`rates` are seconds and the learning rate then; between two it goes evenly."""
         import keras
         import stock_keras
 
-        self._rates = np.array([(0.0, 0.0), *rates]).T
+        self._rates = np.array(rates).T
         keras.utils.set_random_seed(like.config.seed)
         target = like.tokenizers.target
         self._trainer = stock_keras.Trainer(

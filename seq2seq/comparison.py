@@ -76,15 +76,15 @@ def compare(
     texts = [list(lines) for lines in references]
     comparisons = []
     for metric in metrics(tokenizer, lowercase=lowercase):
-        before, after = (metric.corpus_score(list(each), texts) for each in (baseline, hypotheses))
         theirs, ours = (_counts(metric, each, texts) for each in (baseline, hypotheses))
+        score = _score_of(metric)
         comparisons.append(
             Comparison(
-                name=after.name,
-                baseline=float(before.score),
-                value=float(after.score),
-                bootstrap=_bootstrap(_score_of(metric), ours, theirs, seed=seed),
-                randomization=_randomization(_score_of(metric), ours, theirs, seed=seed),
+                name=metric._compute_score_from_stats(ours.sum(0).tolist()).name,
+                baseline=score(theirs.sum(0)),
+                value=score(ours.sum(0)),
+                bootstrap=_bootstrap(score, ours, theirs, seed=seed),
+                randomization=_randomization(score, ours, theirs, seed=seed),
                 signatures=(
                     _signature(metric, "bs", _SAMPLES, seed),
                     _signature(metric, "ar", _SWAPS, seed),

@@ -402,14 +402,16 @@ class CommonConfig(_Section):
                 for keys, text in section.conflicts():
                     yield Conflict(tuple(f"{name}.{key}" for key in keys), text)
 
-    def _plateau_conflicts(self, plateau: int, patience: int) -> Iterator[Conflict]:
-        """Of the plateau schedule and the `patience` of validation."""
-        if plateau >= patience:
-            yield Conflict(
-                ("training.plateau_patience", "validation.patience"),
-                f"got {plateau}, but training ends after validation.patience = {patience} rounds "
-                "without a better score, before the rate ever falls; make it smaller",
-            )
+
+def _plateau_conflicts(training: CommonTrainingConfig, patience: int) -> Iterator[Conflict]:
+    """Of the plateau schedule and the `patience` of validation."""
+    if training.schedule == "plateau" and training.plateau_patience >= patience:
+        yield Conflict(
+            ("training.plateau_patience", "validation.patience"),
+            f"got {training.plateau_patience}, but training ends after validation.patience = "
+            f"{patience} rounds without a better score, before the rate ever falls; make it "
+            "smaller",
+        )
 
 
 class Config(CommonConfig):
@@ -427,8 +429,7 @@ class Config(CommonConfig):
         """See `CommonConfig.conflicts`."""
         yield from super().conflicts()
         training = self.training
-        if training.schedule == "plateau":
-            yield from self._plateau_conflicts(training.plateau_patience, self.validation.patience)
+        yield from _plateau_conflicts(training, self.validation.patience)
         if self.model.tied_embeddings == "all" and not self.tokenizer.shared:
             yield Conflict(
                 ("model.tied_embeddings", "tokenizer.joint", "tokenizer.target_model"),
@@ -463,10 +464,9 @@ class LanguageModelConfig(CommonConfig):
     def conflicts(self) -> Iterator[Conflict]:
         """See `CommonConfig.conflicts`."""
         yield from super().conflicts()
-        if self.training.schedule != "plateau":
-            return
-        yield from self._plateau_conflicts(self.training.plateau_patience, self.validation.patience)
-        if not (self.data.validation_text or self.data.share_to_validate):
+        yield from _plateau_conflicts(self.training, self.validation.patience)
+        has_validation = self.data.validation_text or self.data.share_to_validate
+        if self.training.schedule == "plateau" and not has_validation:
             yield Conflict(
                 ("training.schedule", "data.validation_text", "data.validation_share"),
                 "got 'plateau', which goes by validations, and there is no text for them",

@@ -259,14 +259,9 @@ class Decoder(ExplicitLayer):
         if training and self._random is not None:
             seed = tf.cast(self._random.next(), tf.int32)
         with nullcontext() if training else forward_only():
-            hidden, _, context, after = self._read(ids, state, memory, seed)
-        features = self._features(hidden, context)
-        if seed is not None:
-            rows, time = tf.unstack(tf.shape(ids))
-            flat = tf.reshape(features, [-1, self.feature_size])
-            flat = self.dropout.of_features(flat, tf.fill([rows], time), fold_in(seed, "features"))
-            features = tf.reshape(flat, [rows, time, self.feature_size])
-        return self.project(features), after
+            features, after = self.token_features(ids, state, memory, dropout_seed=seed)
+        shape = [*tf.unstack(tf.shape(ids)), self.feature_size]
+        return self.project(tf.reshape(features, shape)), after
 
     def attend(
         self, ids: tf.Tensor, state: DecoderState, memory: DecoderMemory = ()

@@ -4,7 +4,8 @@ Shapes: S source pieces, T target pieces, the end of sentence counted in both.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -121,12 +122,15 @@ class Hypothesis:
         vars(self)["details"] = details  # where `cached_property` looks for it
 
     def __copy__(self) -> "Hypothesis":
-        twin = replace(self)
-        vars(twin).update(vars(self))  # details that were found
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))  # with the model behind `details`, unlike a pickle
         return twin
 
-    def __deepcopy__(self, memo: object) -> "Hypothesis":
-        return self.__copy__()  # nothing in it can be changed but `pieces`
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Hypothesis":
+        twin = copy(self)
+        own = {name: part for name, part in vars(self).items() if name != "explain"}
+        vars(twin).update(deepcopy(own, memo))
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the model behind `details`, which cannot be pickled."""

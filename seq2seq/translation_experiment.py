@@ -147,7 +147,7 @@ class TranslationExperiment:
     def is_better(self, record: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
         """Whether BLEU is higher, or the same with less loss.
 
-        At first it is next to 0 for long, and what it is then is chance: below 1 it counts as 0.
+        At first it is next to 0 for long, and differs by chance: all below 1 counts the same.
         """
         ranks = [(max(each["bleu"], 1.0), -each["loss"]) for each in (record, best)]
         return ranks[0] > ranks[1]

@@ -86,4 +86,7 @@ def test_a_copy_has_its_details_too(copied):
     hypothesis = Hypothesis("b", -3.0, -3.0, ["b"], truncated=False, explain=explain)
     assert copied(hypothesis).details == hypothesis.details
     assert len(asked) == 2
-    assert copied(hypothesis).details is hypothesis.details  # found already
+    again = copied(hypothesis)
+    assert again.details.target == hypothesis.details.target
+    assert len(asked) == 2  # found already
+    assert (again.pieces is hypothesis.pieces) == (copied is copy.copy)
