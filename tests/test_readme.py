@@ -1,4 +1,4 @@
-"""What the README promises: its commands, options, links and files exist."""
+"""What README.md and benchmarks/README.md promise: commands, options, links and files exist."""
 
 import re
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from seq2seq.config_file import load_config
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
+MEASUREMENTS = (TOP / "benchmarks" / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -32,14 +33,23 @@ def invocations(text: str) -> Iterator[tuple[str, list[str]]]:
                 yield found[1], re.findall(r"(?<=\s)--[a-z-]+", found[2])
 
 
-def paths(text: str) -> set[str]:
-    """Every file or folder of the project that is named, in a link or in the text."""
-    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
-    without_addresses = re.sub(r"https?://\S+", "", text)
+def links(text: str) -> list[tuple[str, str]]:
+    """Every link to a file of the project: its path, and the section, empty for the whole."""
+    return re.findall(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)", text)
+
+
+def named_files(text: str) -> set[str]:
+    """Every file or folder of the project that the text names, links left aside."""
+    text = re.sub(r"https?://\S+|\]\([^)]*\)", "", text)
     folders = r"(?:configs|data_scripts|tests|benchmarks|seq2seq|\.ci)"
     # Not part of a longer path, such as .venv/bin/seq2seq or a user's own folder.
-    named = re.findall(rf"(?<![\w./-]){folders}/[\w./-]*\w", without_addresses)
-    return {*links, *named}
+    return set(re.findall(rf"(?<![\w./-]){folders}/[\w./-]*\w", text))
+
+
+def sections(text: str) -> set[str]:
+    """What links call the headings of a page: in lower case, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_the_marked_commands_install_and_run(name, ending):
 
 
 def test_every_command_and_option_exists(capsys):
-    mentioned = list(invocations(README))
+    mentioned = list(invocations(README + MEASUREMENTS))
     assert {command for command, _ in mentioned} >= {"demo", "train", "translate"}
     for command, options in mentioned:
         assert main([command, "--help"]) == 0, f"no command {command}"
@@ -74,8 +84,15 @@ def test_the_configuration_shown_is_a_whole_one(tmp_path):
     assert load_config(path).tokenizer.vocabulary_size == 4000
 
 
-def test_every_link_and_named_file_exists():
-    assert [path for path in sorted(paths(README)) if not (TOP / path).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md"])
+def test_every_link_and_named_file_exists(page):
+    page = TOP / page
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in sorted(named_files(text)) if not (TOP / name).exists()] == []
+    for path, section in links(text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not section or section in sections(target.read_text(encoding="utf-8")), section
 
 
 def test_invocations_are_found_in_shell_blocks_and_in_code():
@@ -92,12 +109,18 @@ def test_invocations_are_found_in_shell_blocks_and_in_code():
     ]
 
 
-def test_paths_are_found_in_links_and_in_text():
+def test_links_and_named_files_are_found():
     text = (
         "[a](seq2seq/lstm.py), [b](https://example.org/tests/x.py), [c](#part), [d](docs/a.md#part)"
         " `configs/a.toml`. https://example.org/configs/b .venv/bin/seq2seq my/tests/y tests/*.py"
     )
-    assert paths(text) == {"seq2seq/lstm.py", "docs/a.md", "configs/a.toml"}
+    assert links(text) == [("seq2seq/lstm.py", ""), ("", "part"), ("docs/a.md", "part")]
+    assert named_files(text) == {"configs/a.toml"}
+
+
+def test_sections_are_called_as_links_call_them():
+    text = "# Train a translator\n## `a`, b-c\n```sh\n# no heading\n```\n"
+    assert sections(text) == {"train-a-translator", "a-b-c"}
 
 
 def test_the_decoder_shown_is_searched():
