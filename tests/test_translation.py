@@ -79,11 +79,15 @@ def test_a_hypothesis_sent_to_another_process_keeps_the_details_it_has():
 def test_a_copy_has_its_details_too(copied):
     asked = []
 
-    def explain():
-        asked.append(1)
-        return Details(source=["a", END], target=["b", END], log_probs=[-1.0, -2.0], attention=None)
+    class Model:
+        def explain(self):
+            asked.append(1)
+            return Details(["a", END], ["b", END], log_probs=[-1.0, -2.0], attention=None)
 
-    hypothesis = Hypothesis("b", -3.0, -3.0, ["b"], truncated=False, explain=explain)
+        def __deepcopy__(self, memo):
+            raise AssertionError("a model is large: it is not copied with what it made")
+
+    hypothesis = Hypothesis("b", -3.0, -3.0, ["b"], truncated=False, explain=Model().explain)
     assert copied(hypothesis).details == hypothesis.details
     assert len(asked) == 2
     again = copied(hypothesis)
