@@ -40,7 +40,7 @@ def measure_parts(
         "loss": lambda batch: _loss(model, batch, label_smoothing),
         "gradient": lambda batch: (
             model.loss(
-                *batch[:4],
+                *batch.tensors,
                 bos_id=bos_id,
                 label_smoothing=label_smoothing,
                 dropout_seed=tf.constant([1, 2]),
@@ -119,7 +119,7 @@ def _with_gradient(model: TranslationModel, piece: Callable[..., Any]) -> Callab
         dense = [tf.convert_to_tensor(each) for each in gradients if each is not None]
         return tf.add_n([tf.reshape(each, [-1])[0] for each in dense])
 
-    return lambda batch: float(run(*batch[:4]))
+    return lambda batch: float(run(*batch.tensors))
 
 
 def _embedded(model: TranslationModel, ids: tf.Tensor) -> tf.Tensor:

@@ -94,7 +94,7 @@ class Trainer:
         """One update, at the configuration's rate or another; its loss in nats a token."""
         if learning_rate is not None:
             self._optimizer.learning_rate.assign(learning_rate)
-        return float(self._step(*batch[:4]))
+        return float(self._step(*batch.tensors))
 
 
 class Searchable:

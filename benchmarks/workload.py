@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.batches import Batch
+from seq2seq.batches import Batch, padded
 from seq2seq.config import ModelConfig, TokenizerConfig, TrainingConfig
 from seq2seq.errors import DataError
 from seq2seq.lines import read_lines
@@ -98,14 +98,6 @@ def _batch(
     targets: Sequence[list[int]],
     tokenizer: Tokenizer,
 ) -> Batch:
-    source, source_lengths = _padded([sources[row] for row in rows], tokenizer.pad_id)
-    target, target_lengths = _padded([targets[row] for row in rows], tokenizer.pad_id)
-    return Batch(source, source_lengths, target, target_lengths, np.array(rows))
-
-
-def _padded(sentences: Sequence[list[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    lengths = np.array([len(ids) for ids in sentences], np.int32)
-    padded = np.full([len(sentences), lengths.max()], pad_id, np.int32)
-    for row, ids in enumerate(sentences):
-        padded[row, : len(ids)] = ids
-    return padded, lengths
+    source = padded([sources[row] for row in rows], tokenizer.pad_id)
+    target = padded([targets[row] for row in rows], tokenizer.pad_id)
+    return Batch(*source, *target, np.array(rows))

@@ -3,15 +3,15 @@
     text --tokenizer--> ids --encoder--> memory, (h, C)
          --decoder.step + search--> ids --tokenizer--> text
 
-The modules in reading order. Those marked * import TensorFlow.
+The modules in reading order: each uses none but those above it. Those marked * import TensorFlow.
 
     errors            what users can cause, and the exit code of each
     config            what an experiment is: its keys; the only place where its defaults live
     durable_files     files and folders that are there whole or not at all, and have one writer
     model_files       what the files of a model folder are called; looked at before they are read
-    config_file       the TOML file of one: read, checked as a whole, written
-    console           what commands tell on stderr: messages, progress
+    config_file       an experiment's TOML file: read, checked as a whole, written
     lines             the reader of every text file
+    console           what commands tell on stderr: messages, progress
     streams           what the command line reads and writes
     pairs             the checks of parallel text
     tokenizer         text to ids and back
@@ -24,7 +24,7 @@ The modules in reading order. Those marked * import TensorFlow.
     text_corpus       the parts of a text, their ids on disk, windows that follow on
     runtime           TensorFlow, started quietly on the device asked for
     precision         what the hardware multiplies: float32, or bfloat16
-    worker_place      which of the processes that train together this one is
+    worker_place      which of the training workers this process is, by its options or TF_CONFIG
     side_by_side      independent pieces of work at the same time, results in order
     layers          * what all layers have in common
     dropout         * masks that are a function of a seed
@@ -32,28 +32,12 @@ The modules in reading order. Those marked * import TensorFlow.
     encoder         * source ids to the memory that attention reads and the final (h, C)
     attention       * where the decoder looks in that memory
     decoder         * target ids to logits: whole sequences (teacher forcing) and single steps
-    models          * encoder, bridge and decoder as one translation model; knows ids, not text
     loss            * cross-entropy that never holds all logits
-    objectives      * what an update minimises, for each task
-    schedules         the learning rate of each update
-    workers         * the processes and devices that share an update
-    updates         * one update of the weights
-    validation      * loss and BLEU of the validation set
-    reporting       * what training tells: display, metrics.jsonl, TensorBoard
-    experiment      * what the training loop must know of a task
-    translation_experiment * training a translator: its data, model and scores
-    language_model_experiment * training a language model
-    signals           SIGINT and SIGTERM, which end what is being done in good order
-    training_folder   a model folder made ready for training: new, resumed or overwritten
-    training_records * what happened in a training, as records for metrics.jsonl
-    training        * the loop: updates, validation, early stopping
+    models          * encoder, bridge and decoder as one translation model; knows ids, not text
     checkpoint        weights and training state that exist whole or not at all
-    new_model         a model folder of weights that were found elsewhere
-    fine_tuning       training that begins with another model's weights
-    averaging         the mean of a model's newest checkpoints
     limits          * where decoding ends, what a hypothesis may and must say
-    constraints     * what it must contain
-    selection       * the best columns of many rows, and random ones
+    constraints     * what a hypothesis must contain
+    selection       * the best columns of many rows, and columns drawn at random
     search_loop     * steps until every sentence is done
     continuations   * the ids that hypotheses may go on with
     beams           * hypotheses that still grow, and those that are complete
@@ -65,10 +49,26 @@ The modules in reading order. Those marked * import TensorFlow.
     sentences         texts on their way to the model: checked, as ids, in batches
     forced_decoding   what models make of given translations
     translator        strings in, translations out (starts TensorFlow when a model is loaded)
+    evaluation        BLEU, chrF and TER with signatures
+    generator         a language model: text written, and scored
+    objectives      * what an update minimises, for each task
+    schedules         the learning rate of each update
+    workers         * the processes and devices that share an update
+    updates         * one update of the weights
+    validation      * loss and BLEU of the validation set
+    reporting       * what training tells: display, metrics.jsonl, TensorBoard
+    experiment      * what the training loop must know of a task
+    translation_experiment * training a translator: its data, model and scores
+    language_model_experiment * training a language model
+    signals           SIGINT and SIGTERM, which end what is being done in good order
+    new_model         a model folder of weights that were found elsewhere
+    fine_tuning       training that begins with another model's weights
+    training_folder   a model folder made ready for training: new, resumed or overwritten
+    training_records * what happened in a training, as records for metrics.jsonl
+    training        * the loop: updates, validation, early stopping
+    averaging         the mean of a model's newest checkpoints
     translation_graph * a translator and its tokenizers as one graph: strings in, strings out
     export            that graph as a SavedModel, verified and published whole
-    generator         a language model: text written, and scored
-    evaluation        BLEU, chrF and TER with signatures
     comparison        whether one system is better than another
     breakdown         scores by length and by sentence
     figures           figures by matplotlib, which is an extra

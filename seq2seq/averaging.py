@@ -12,10 +12,9 @@ from seq2seq.checkpoint import checkpoint_steps, load_step_weights, validated_st
 from seq2seq.config import AnyConfig
 from seq2seq.config_file import load_any_model_config
 from seq2seq.durable_files import locked, publish_folder
-from seq2seq.errors import ModelError, UsageError, unwritable
+from seq2seq.errors import ModelError, UsageError, check_whole_number, unwritable
 from seq2seq.model_files import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER
 from seq2seq.new_model import load_any_tokenizer, write_new_model
-from seq2seq.search_options import check_whole_number
 
 _FEWEST = 2
 

@@ -12,13 +12,16 @@ Legend of shapes: B sentences, S source length, T target length, N pairs.
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.errors import DataError, UsageError
-from seq2seq.read_ahead import ReadAhead
+from seq2seq.errors import DataError, UsageError, check_whole_number
+from seq2seq.read_ahead import read_ahead
+
+_MADE_AHEAD = 4  # batches
 
 Integers = NDArray[np.integer[Any]]
 
@@ -124,8 +127,8 @@ class BatchPlan:
     def __init__(
         self, source_lengths: Integers, target_lengths: Integers, *, batch_tokens: int, seed: int
     ) -> None:
-        _check_at_least(1, "batch_tokens", batch_tokens)
-        _check_at_least(0, "seed", seed)
+        check_whole_number("batch_tokens", batch_tokens, at_least=1)
+        check_whole_number("seed", seed, at_least=0)
         _check_lengths(source_lengths, target_lengths)
         self._seed = seed
         self._rows, cells = _sorted_into_cells(source_lengths, target_lengths)
@@ -156,7 +159,7 @@ class BatchPlan:
 
     def _find(self, epoch: int, step: int) -> tuple[_Deal, int]:
         """The order of an epoch, and which batch of the unshuffled ones a step takes."""
-        _check_at_least(0, "epoch", epoch)
+        check_whole_number("epoch", epoch, at_least=0)
         if not 0 <= step < self.steps_per_epoch:
             raise UsageError(
                 f"step: got {step}, expected 0 to {self.steps_per_epoch - 1}: "
@@ -221,8 +224,7 @@ def batches_from(
     source_pad_id: int,
     target_pad_id: int,
     change: Callable[[NumberedBatch], NumberedBatch] | None = None,
-    read_ahead: int = 4,
-) -> ReadAhead[NumberedBatch]:
+) -> AbstractContextManager[Iterator[NumberedBatch]]:
     """The batches of some numbers, made ahead by a thread.
 
     Batches are numbered from 0, epoch after epoch without end; `itertools.count(n)` are all from
@@ -238,10 +240,6 @@ def batches_from(
         source_pad_id: Fills the sources.
         target_pad_id: Fills the targets.
         change: What becomes of each batch, in the same thread; it stays as it is if left out.
-        read_ahead: Batches that are made before they are asked for, at most.
-
-    Raises:
-        UsageError: `read_ahead` is below 1.
     """
 
     def numbered() -> Iterator[NumberedBatch]:
@@ -257,7 +255,7 @@ def batches_from(
             numbered_batch = NumberedBatch(*place, batch)
             yield change(numbered_batch) if change else numbered_batch
 
-    return ReadAhead(numbered(), read_ahead)
+    return read_ahead(numbered(), _MADE_AHEAD)
 
 
 def padded_length(length: int) -> int:
@@ -281,11 +279,6 @@ def padded(
     ids = np.full((len(sequences), width), pad_id, np.int32)
     ids[np.arange(width) < lengths[:, None]] = np.concatenate(sequences)
     return ids, lengths
-
-
-def _check_at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise UsageError(f"{name}: got {value}, expected {least} or more")
 
 
 def _check_lengths(source_lengths: Integers, target_lengths: Integers) -> None:

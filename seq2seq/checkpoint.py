@@ -166,16 +166,14 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
     return _weights(_best_path(folder))
 
 
-def best_weights_sha256(folder: Path) -> str:
-    """The sha256 of the file with the weights that `load_best_weights` gives.
+def check_best_weights(folder: Path) -> None:
+    """Reads the weights that `load_best_weights` gives, keeping none, and compares their sha256.
 
     Raises:
         ModelError: There are none, or they are damaged.
     """
     path = _best_path(folder)
-    promised = _promised_files(path)
-    _check(path / WEIGHTS, promised)
-    return str(promised[WEIGHTS]["sha256"])
+    _check(path / WEIGHTS, _promised_files(path))
 
 
 def write_best(folder: Path, best: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from seq2seq.errors import UsageError
 from seq2seq.failures import tell_failure
 from seq2seq.file_translation import Job, translate_file, translate_stream
 from seq2seq.lines import OnBadUtf8
-from seq2seq.output_formats import Unit, renderer
+from seq2seq.output_formats import Unit
 from seq2seq.runtime import Device
 from seq2seq.search_options import LengthFormula, Options, Sampling, SearchOptions, search_options
 from seq2seq.signals import terminable
@@ -247,7 +247,8 @@ def translate(
         float | None, typer.Option(help="With --sample: below 1 is more careful.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="With --sample: draw from the K most likely pieces.")
+        int | None,
+        typer.Option(help="With --sample: draw from the K most likely pieces; 0 draws from all."),
     ] = None,
     top_p: Annotated[
         float | None,
@@ -306,7 +307,7 @@ def translate(
         raise UsageError("--engine ray: cannot be used with --resume, --prefix or --constraints")
     if engine == "local" and (address or workers or len(sources or ()) > 1):
         raise UsageError("--address, --workers and several inputs: need --engine ray")
-    settings: Options = {
+    given: Options = {
         "beam_size": beam_size,
         "n_best": n_best,
         "length_penalty": length_penalty,
@@ -333,13 +334,14 @@ def translate(
         output=output,
         prefix=prefix,
         constraints=constraints,
-        settings=settings,
-        render=renderer(output_format, n_best=n_best, alignment=alignment),
+        options=given,
+        output_format=output_format,
+        alignment=alignment,
         on_bad_utf8=on_bad_utf8,
     )
     # Checked before the seconds that loading a model takes.
     config = load_model_config(model)
-    options = search_options(config.decoding, **settings)
+    options = search_options(config.decoding, **given)
     if constraints:
         options.check_can_constrain()
     if alignment is not None:
@@ -356,7 +358,7 @@ def translate(
     job.check(resume=resume)
     with terminable():
         if job.can_resume:
-            translate_file(job, {"format": output_format, "alignment": alignment}, resume=resume)
+            translate_file(job, resume=resume)
         else:
             translate_stream(job)
 
@@ -462,7 +464,7 @@ def evaluate(
 ) -> None:
     """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
 
-    Beside each is half its 95 % confidence interval (of up to 5,000 sentences). Of a language model
+    Beside each is half its 95 % confidence interval. Of a language model
     print loss (nats), perplexity and bits per character of a text. BLEU splits words as the model's
     validation does; 13a where no MODEL is given.
     """
@@ -667,8 +669,6 @@ def _sampling(options: dict[str, Any], *, wanted: bool) -> Sampling | None:
                 f"{flag}: has no effect without --sample; add --sample or leave it out"
             )
         return None
-    if given.get("top_k", 1) < 1:
-        raise UsageError(f"--top-k: got {given['top_k']}, expected 1 or more")
     return Sampling(**given)
 
 

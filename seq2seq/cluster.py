@@ -92,7 +92,7 @@ def translate_files(
 
     Args:
         jobs: What `jobs_of` gives.
-        window_size: Of the settings.
+        window_size: Of the options.
         workers: Processes that translate; None is one for each machine of the cluster.
         address: Of the cluster; None starts one on this machine, for as long as it is needed.
 
@@ -288,13 +288,13 @@ class BlockTranslator:
             counts=read,
         )
         translations = self._translator.translate_iter(
-            texts, first_number=block.first + 1, **job.settings
+            texts, first_number=block.first + 1, **job.options
         )
         counts: Counter[str] = Counter()
-        written = []
+        render, written = job.render, []
         for number, translation in enumerate(translations, start=block.first):
             counts += counts_of(translation)
-            written.append(job.render(number, translation))
+            written.append(render(number, translation))
         counts["bad_utf8"] = read.bad_utf8
         write_whole(Path(block.shard), "".join(written))
         return counts

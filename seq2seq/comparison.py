@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from seq2seq.errors import UsageError
-from seq2seq.evaluation import MOST_RESAMPLED, metrics, resampling_seed
+from seq2seq.evaluation import (
+    RESAMPLES,
+    Counts,
+    counts_of,
+    metrics,
+    resampling_seed,
+    samples_of,
+    score_of,
+)
 from seq2seq.lines import check_line_counts
 
-_SAMPLES = 1_000
 _SWAPS = 10_000
 _ROUNDING = 1e-9  # of scores, which are up to 100
 
@@ -51,8 +56,6 @@ def compare(
     *,
     tokenizer: str = "13a",
     lowercase: bool = False,
-    hypothesis_name: str = "hypotheses",
-    baseline_name: str = "baseline",
 ) -> list[Comparison]:
     """BLEU, chrF and TER of two systems, with the significance of the differences.
 
@@ -62,22 +65,19 @@ def compare(
         references: One sequence of lines for each reference.
         tokenizer: What BLEU splits words with.
         lowercase: Whether case is ignored; TER ignores it always.
-        hypothesis_name: For messages.
-        baseline_name: For messages.
 
     Raises:
         DataError: The line counts differ.
-        UsageError: More than `MOST_RESAMPLED` sentences, an unknown tokenizer, one whose package is
-            missing, or a SACREBLEU_SEED that is none.
+        UsageError: An unknown tokenizer, one whose package is missing, or a SACREBLEU_SEED that is
+            none.
     """
-    check_line_counts([(hypothesis_name, len(hypotheses)), (baseline_name, len(baseline))])
-    check_can_compare(baseline_name, len(baseline))
-    seed = resampling_seed()
-    texts = [list(lines) for lines in references]
-    comparisons = []
+    texts = [("hypotheses", hypotheses), ("baseline", baseline)]
+    texts += [(f"references {i}", lines) for i, lines in enumerate(references, 1)]
+    check_line_counts([(name, len(lines)) for name, lines in texts])
+    seed, comparisons = resampling_seed(), []
     for metric in metrics(tokenizer, lowercase=lowercase):
-        theirs, ours = (_counts(metric, each, texts) for each in (baseline, hypotheses))
-        score = _score_of(metric)
+        theirs, ours = (counts_of(metric, each, references) for each in (baseline, hypotheses))
+        score = score_of(metric)
         comparisons.append(
             Comparison(
                 name=metric._compute_score_from_stats(ours.sum(0).tolist()).name,
@@ -86,37 +86,12 @@ def compare(
                 bootstrap=_bootstrap(score, ours, theirs, seed=seed),
                 randomization=_randomization(score, ours, theirs, seed=seed),
                 signatures=(
-                    _signature(metric, "bs", _SAMPLES, seed),
+                    _signature(metric, "bs", RESAMPLES, seed),
                     _signature(metric, "ar", _SWAPS, seed),
                 ),
             )
         )
     return comparisons
-
-
-def check_can_compare(name: str, sentences: int) -> None:
-    """Checks that so many sentences can be compared, before they are translated.
-
-    Raises:
-        UsageError: More than `MOST_RESAMPLED` sentences.
-    """
-    if sentences > MOST_RESAMPLED:
-        raise UsageError(
-            f"{name}: {sentences:,} sentences, expected at most {MOST_RESAMPLED:,} to test a "
-            "difference with, as all that is drawn is held in memory; compare parts"
-        )
-
-
-_Counts = NDArray[np.float64]  # of each sentence, or of a text: [sentences, counts] or [counts]
-
-
-def _counts(metric: Any, lines: Sequence[str], references: list[list[str]]) -> _Counts:
-    return np.array(metric._extract_corpus_statistics(list(lines), references), np.float64)
-
-
-def _score_of(metric: Any) -> Callable[[_Counts], float]:
-    """The score of a text that the counts of a metric are of."""
-    return lambda counts: float(metric._compute_score_from_stats(counts.tolist()).score)
 
 
 def _signature(metric: Any, test: str, draws: int, seed: int | None) -> str:
@@ -127,27 +102,25 @@ def _signature(metric: Any, test: str, draws: int, seed: int | None) -> str:
 
 
 def _bootstrap(
-    score: Callable[[_Counts], float], ours: _Counts, theirs: _Counts, *, seed: int | None
+    score: Callable[[Counts], float], ours: Counts, theirs: Counts, *, seed: int | None
 ) -> float:
     """The share of samples whose difference is as far from the mean one as the real one from 0.
 
-    A sample is as many sentences, drawn with replacement, the same of both systems.
+    A sample has the same sentences of both systems.
     """
-    drawn, sentences = np.random.default_rng(seed), len(ours)
-    chances = np.full(sentences, 1 / sentences)
-    samples = (drawn.multinomial(sentences, chances) for _ in range(_SAMPLES))
+    samples = samples_of(ours, seed=seed)
     differences = np.array([score(times @ ours) - score(times @ theirs) for times in samples])
     least = abs(score(ours.sum(0)) - score(theirs.sum(0))) - _ROUNDING
     as_far = np.abs(differences - differences.mean()) >= least
-    return (int(as_far.sum()) + 1) / (_SAMPLES + 1)
+    return (int(as_far.sum()) + 1) / (RESAMPLES + 1)
 
 
 def _randomization(
-    score: Callable[[_Counts], float], ours: _Counts, theirs: _Counts, *, seed: int | None
+    score: Callable[[Counts], float], ours: Counts, theirs: Counts, *, seed: int | None
 ) -> float:
     """The share of ways to swap the systems' sentences that make a difference as large."""
 
-    def difference(moved: _Counts) -> float:
+    def difference(moved: Counts) -> float:
         return abs(score(ours.sum(0) + moved) - score(theirs.sum(0) - moved))
 
     gains = (theirs - ours)[(ours != theirs).any(1)]  # [sentences that differ, counts]

@@ -33,6 +33,8 @@ PositiveFloat = Annotated[float, Field(gt=0.0, le=1e38)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, le=1e38)]
 Precision = Literal["auto", "float32", "bfloat16"]
 Schedule = Literal["constant", "inverse-square-root", "linear", "plateau"]
+OnBadPair = Literal["error", "skip"]
+BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Layers = Annotated[int, Field(ge=1, le=100)]
 Length = Annotated[int, Field(ge=2, lt=2**31)]  # one piece and the end
@@ -73,7 +75,7 @@ class DataConfig(_Section):
     validation_target: TextFile
     max_source_length: Length = 128
     max_target_length: Length = 128
-    on_bad_utf8: Literal["error", "skip"] = "error"
+    on_bad_utf8: OnBadPair = "error"
 
 
 class TokenizerConfig(_Section):
@@ -186,8 +188,8 @@ class CommonTrainingConfig(_Section):
     1 / sqrt(step), falls linearly to 0 after the last step, or (plateau) is multiplied by
     `plateau_factor` after `plateau_patience` validations that are no better than the best one.
 
-    With an `ema_decay` above 0, what is validated and saved as the model is a moving average of the
-    weights: of each update's, `1 - ema_decay` enters it.
+    With an `ema_decay` above 0, what is validated and saved as the model is a moving average: after
+    each update ema_decay * average + (1 - ema_decay) * weights, the decay lower at first.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -232,7 +234,7 @@ class ValidationConfig(_Section):
     beam_size: PositiveInt = 1
     patience: PositiveInt = 5
     samples: NonNegativeInt = 3
-    bleu_tokenizer: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = "13a"
+    bleu_tokenizer: BleuTokenizer = "13a"
 
 
 class DecodingConfig(_Section):

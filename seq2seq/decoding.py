@@ -258,7 +258,7 @@ def _searched(
     step: Any, start: Start, limits: Limits, *, kind: SearchKind, inputs: SearchInputs, models: int
 ) -> Hypotheses:
     """Hypotheses whose scores have the length penalty in them, from a beam or not."""
-    if not kind.sampled and kind.beam_size > 1:
+    if kind.beam_size > 1:
         return beam_search(
             step,
             start,

@@ -7,7 +7,7 @@ inversion after a time or a clause, separable verbs, numbers, dates, times and p
 English always gives the same German, so a translation is right or wrong.
 
 German clauses follow the fields of German syntax: first place, finite verb, middle, verb end.
-`Clause` holds the parts, and five functions put them in order:
+`Clause` holds the parts, and four functions put them in order:
 
     statement    Anna    hat     gestern ein Buch         gekauft
     fronted      Gestern hat     Anna ein Buch            gekauft

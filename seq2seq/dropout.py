@@ -80,7 +80,7 @@ def dropout(
         inputs: Any shape, float.
         rate: 0 to 1.
         seed: `[2]` int32; None returns `inputs` as they are (outside training).
-        same_along: An axis along which all elements are dropped, or none.
+        same_along: An axis along which the mask is the same: all is dropped, or nothing.
     """
     dropped = min(round(rate * 65536), 65535)
     if seed is None or not dropped:

@@ -22,13 +22,22 @@ def write_whole(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        publish_file(temporary, path)
     except OSError as err:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise unwritable(path, err) from err
+
+
+def publish_file(temporary: Path, final: Path) -> None:
+    """Puts a file in the place of `final`, once all of it is on the disk.
+
+    Raises:
+        OSError: It cannot be done; or it was, and may not survive a power failure.
+    """
+    sync(temporary)
+    temporary.replace(final)
+    sync(final.parent)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:

@@ -7,6 +7,7 @@ a traceback is shown for bugs only. Library users catch `Seq2SeqError`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 
 class Seq2SeqError(Exception):
@@ -67,6 +68,16 @@ class Interrupted(Seq2SeqError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def check_whole_number(name: str, value: object, *, at_least: int) -> None:
+    """Checks a number that a user gave.
+
+    Raises:
+        UsageError: `value` is no whole number, or below `at_least`.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < at_least:
+        raise UsageError(f"{name}: got {value!r}, expected a whole number of {at_least} or more")
 
 
 @contextmanager

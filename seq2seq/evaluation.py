@@ -7,23 +7,25 @@ score as many lines as the shorter side has and say nothing.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from sacrebleu.metrics import BLEU, CHRF, TER
-from sacrebleu.significance import PairedTest
 
+from seq2seq.config import BleuTokenizer
 from seq2seq.errors import DataError, UsageError
 from seq2seq.lines import check_line_counts
 
-BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
+BLEU_TOKENIZERS = get_args(BleuTokenizer)
 
 RESAMPLES = 1000
 """Texts drawn for a confidence interval."""
 
-MOST_RESAMPLED = 5000
-"""Sentences of a text that texts are drawn from: sacreBLEU holds all that it draws in memory."""
+Counts = NDArray[np.float64]
+"""What a metric counts: of each sentence `[sentences, counts]`, of a text their sum `[counts]`."""
 
 _OPTIONAL_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 # Share of lines that end in " ." from which a text counts as tokenised: some plain text has a few.
@@ -41,8 +43,7 @@ class Score:
         signature: How the number was made, in sacreBLEU's words.
         detail: For BLEU: n-gram precisions, brevity penalty and lengths; else empty.
         interval: Half the width of the 95 % confidence interval, from scores of `RESAMPLES` texts
-            of as many sentences drawn from this one (Koehn 2004); None where none were drawn, as
-            of more than `MOST_RESAMPLED` sentences.
+            of as many sentences drawn from this one (Koehn 2004); None where none were drawn.
     """
 
     name: str
@@ -87,7 +88,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str = 
         UsageError: An unknown tokenizer, or one whose package is missing.
     """
     _check_scorable([("hypotheses", len(hypotheses)), ("references", len(references))])
-    return _score(bleu_metric(tokenizer), hypotheses, [references])
+    metric = bleu_metric(tokenizer)
+    return _score(metric, counts_of(metric, hypotheses, [references]))
 
 
 def evaluate(
@@ -120,14 +122,11 @@ def evaluate(
     lengths = [(hypothesis_name, len(hypotheses))]
     lengths += [(name, len(lines)) for name, lines in zip(names, references, strict=True)]
     _check_scorable(lengths)
-    resampling_seed()  # sacreBLEU reads it, and does not check it
-    found = [
-        replace(
-            _score(metric, hypotheses, references),
-            interval=_interval(metric, hypotheses, references),
-        )
-        for metric in metrics(tokenizer, lowercase=lowercase)
-    ]
+    seed, found = resampling_seed(), []
+    for metric in metrics(tokenizer, lowercase=lowercase):
+        counts = counts_of(metric, hypotheses, references)
+        interval = _interval(score_of(metric), counts, seed=seed)
+        found.append(replace(_score(metric, counts), interval=interval))
     return Evaluation(
         sentences=len(hypotheses),
         references=len(references),
@@ -196,30 +195,43 @@ def bleu_metric(tokenizer: str, **options: bool) -> Any:
         ) from err
 
 
-def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    score = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
+def counts_of(
+    metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> Counts:
+    """What one of `metrics` counts in each sentence."""
+    texts = [list(lines) for lines in references]
+    return np.array(metric._extract_corpus_statistics(list(hypotheses), texts), np.float64)
+
+
+def score_of(metric: Any) -> Callable[[Counts], float]:
+    """The score of a text whose counts these are."""
+    return lambda counts: float(metric._compute_score_from_stats(counts.tolist()).score)
+
+
+def samples_of(counts: Counts, *, seed: int | None) -> Iterator[NDArray[np.int64]]:
+    """`RESAMPLES` texts of as many sentences, drawn with replacement: how often each is in one."""
+    drawn, sentences = np.random.default_rng(seed), len(counts)
+    chances = np.full(sentences, 1 / sentences)
+    return (drawn.multinomial(sentences, chances) for _ in range(RESAMPLES))
+
+
+def _score(metric: Any, counts: Counts) -> Score:
+    score = metric._compute_score_from_stats(counts.sum(0).tolist())
     detail = ""
     if isinstance(metric, BLEU):
         precisions = "/".join(f"{precision:.1f}" for precision in score.precisions)
         detail = (
             f"precisions {precisions}, brevity penalty {score.bp:.3f}, "
-            f"{score.sys_len} words for {score.ref_len} in the reference"
+            f"{score.sys_len:.0f} words for {score.ref_len:.0f} in the reference"
         )
     return Score(score.name, float(score.score), metric.get_signature().format(), detail)
 
 
-def _interval(
-    metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> float | None:
-    """Half the width of the confidence interval of a score."""
-    if len(hypotheses) > MOST_RESAMPLED:
-        return None
-    # A comparison of one system with none: corpus_score itself fails where scores are 0.
-    texts = [list(lines) for lines in references]
-    resampled = PairedTest([("", list(hypotheses))], {"": metric}, texts, "bs", RESAMPLES)
-    _, scores = resampled()
-    ((_, (result,)),) = (item for item in scores.items() if item[0] != "System")
-    return float(result.ci)
+def _interval(score: Callable[[Counts], float], counts: Counts, *, seed: int | None) -> float:
+    """Half the width of the 95 % confidence interval of a score."""
+    scores = sorted(score(times @ counts) for times in samples_of(counts, seed=seed))
+    outside = RESAMPLES // 40  # on either side
+    return (scores[-outside - 1] - scores[outside]) / 2
 
 
 def _warnings(hypotheses: Sequence[str], *, name: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class Validation(NamedTuple):
     samples: Sequence[Mapping[str, str]]
 
 
-class Numbered(NamedTuple):
+class LocatedBatch(NamedTuple):
     """A batch of a training.
 
     Attributes:
@@ -43,9 +43,9 @@ class Experiment(Protocol):
     """One task's share of a training: its data, model, updates and scores.
 
     Made before the model folder is touched; `prepare` then lays out what the model needs beside its
-    weights, still beside a model that is overwritten, and `build` makes the model. Faults of the
-    configuration, and of what it names, are found before `build` as far as they can be. Everything
-    else is there after that.
+    weights, still beside a model that is overwritten, and `build` makes the model. Both the first
+    two find faults of the configuration and of the files it names; the attributes are there after
+    `build`.
 
     Attributes:
         updater: Of the model.
@@ -78,7 +78,7 @@ class Experiment(Protocol):
         """Makes the model, its weights a function of the seed, trained by `workers`."""
         ...
 
-    def batches(self, numbers: Iterable[int]) -> AbstractContextManager[Iterator[Numbered]]:
+    def batches(self, numbers: Iterable[int]) -> AbstractContextManager[Iterator[LocatedBatch]]:
         """The batches of some numbers, counted from 0, epoch after epoch without end."""
         ...
 

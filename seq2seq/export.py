@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from seq2seq.config_file import load_model_config
 from seq2seq.durable_files import locked, publish_folder
-from seq2seq.errors import ModelError, StorageError, UsageError, unwritable
+from seq2seq.errors import ModelError, StorageError, UsageError, check_whole_number, unwritable
 from seq2seq.lines import read_lines
-from seq2seq.search_options import SearchOptions, check_whole_number, search_options
+from seq2seq.search_options import SearchOptions, search_options
 from seq2seq.tokenizer import Tokenizer
 from seq2seq.translation import Translation
 from seq2seq.translator import Translator

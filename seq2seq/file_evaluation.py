@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seq2seq.comparison import check_can_compare, compare
+from seq2seq.comparison import compare
 from seq2seq.config_file import load_model_config
 from seq2seq.errors import DataError, UsageError
 from seq2seq.evaluation import evaluate
@@ -40,7 +40,7 @@ def evaluate_files(
         DataError: A file is faulty, empty, or not as long as the others.
         StorageError: One cannot be read.
         ModelError: `model` is no translator, or damaged.
-        UsageError: There is nothing to score, nothing to compare with, or too much of it.
+        UsageError: There is nothing to score, or nothing to compare with.
     """
     if hypothesis is None and (model is None or source is None):
         raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
@@ -54,7 +54,6 @@ def evaluate_files(
     lengths[:0] = [(str(source), len(sources))] if source else []
     if baseline:
         lengths.append((str(baseline), len(others)))
-        check_can_compare(str(baseline), len(others))
     check_line_counts(lengths)
     if hypothesis == Path("-"):
         name, hypotheses = "standard input", list(standard_input().lines())
@@ -62,11 +61,11 @@ def evaluate_files(
         name, hypotheses = str(hypothesis), list(read_lines(hypothesis))
     elif model:
         name, hypotheses = f"translations of {source}", best_texts(model, sources)
-    options: Any = {"tokenizer": tokenizer, "lowercase": lowercase, "hypothesis_name": name}
-    names = [str(path) for path in references]
+    options: Any = {"tokenizer": tokenizer, "lowercase": lowercase}
+    names: Any = {"hypothesis_name": name, "reference_names": [str(path) for path in references]}
     return Report(
         title=f"{model}: {name}" if model else name,
-        evaluation=evaluate(hypotheses, read, reference_names=names, **options),
+        evaluation=evaluate(hypotheses, read, **names, **options),
         hypotheses=hypotheses,
         references=read,
         tokenizer=tokenizer,

@@ -17,7 +17,7 @@ from seq2seq.console import Advance, say
 from seq2seq.errors import UsageError, reading
 from seq2seq.journal import ResumableOutput, resumable_output
 from seq2seq.lines import LineCounts, OnBadUtf8, check_line_counts, count_lines, read_lines
-from seq2seq.output_formats import Renderer
+from seq2seq.output_formats import OutputFormat, Renderer, Unit, renderer
 from seq2seq.search_options import Options, search_options
 from seq2seq.streams import check_new, is_special, opened_output, standard_input
 from seq2seq.translation import Translation
@@ -37,8 +37,9 @@ class Job(NamedTuple):
         output: File to write; None is standard output.
         prefix: File of what the translations begin with.
         constraints: File of what they contain, `|||` between words and phrases.
-        settings: Of the search.
-        render: A translation as it is written.
+        options: Of the search.
+        output_format: How translations are written; see `renderer`.
+        alignment: What is written of where the model looked; see `renderer`.
         on_bad_utf8: What to do about such a line of the source.
     """
 
@@ -47,9 +48,16 @@ class Job(NamedTuple):
     output: Path | None
     prefix: Path | None
     constraints: Path | None
-    settings: Options
-    render: Renderer
+    options: Options
+    output_format: OutputFormat = "text"
+    alignment: Unit | None = None
     on_bad_utf8: OnBadUtf8 = "error"
+
+    @property
+    def render(self) -> Renderer:
+        """A translation as it is written."""
+        n_best = self.options.get("n_best") or 1
+        return renderer(self.output_format, n_best=n_best, alignment=self.alignment)
 
     @property
     def can_resume(self) -> bool:
@@ -117,7 +125,7 @@ class Job(NamedTuple):
         split = (line.split(_SEPARATOR) for line in constraints) if constraints else None
         return {"prefixes": prefixes, "constraints": split}
 
-    def deciding(self, translator: Translator, **written: Any) -> dict[str, Any]:
+    def deciding(self, translator: Translator) -> dict[str, Any]:
         """All that decides the output but the text, as JSON values; contents as hashes.
 
         The hashes are those of the model in memory: what lies in its folder may be replaced, by a
@@ -125,19 +133,19 @@ class Job(NamedTuple):
 
         Args:
             translator: What the texts are translated by.
-            **written: How translations are written.
         """
         hashes = {
             **translator.fingerprints,
             "prefix": _fingerprint(self.prefix),
             "constraints": _fingerprint(self.constraints),
         }
-        searched = asdict(search_options(translator.config.decoding, **self.settings))
+        searched = asdict(search_options(translator.config.decoding, **self.options))
         del searched["details"]  # what is written of them is in the format
         return {
             **{name: each[:_HASH_DIGITS] for name, each in hashes.items()},
             **searched,
-            **written,
+            "format": self.output_format,
+            "alignment": self.alignment,
         }
 
 
@@ -218,13 +226,11 @@ class Summary:
             )
 
 
-def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> None:
+def translate_file(job: Job, *, resume: bool) -> None:
     """Does a job that can be resumed.
 
     Args:
-        job: From file to file.
-        written: How translations are written, as JSON values: it has to be the same if the job is
-            resumed, as has the model and all else in `Job.deciding`.
+        job: From file to file; all in `Job.deciding` has to be the same if it is resumed.
         resume: Go on with what an earlier run left, if there is anything.
 
     Raises:
@@ -237,7 +243,7 @@ def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> Non
     loaded = cache(job.load)  # when the output is known to be free, as it takes seconds
 
     def deciding() -> dict[str, Any]:
-        return job.deciding(loaded(), **written)
+        return job.deciding(loaded())
 
     with resumable_output(job.output, texts, settings=deciding, resume=resume) as output:
         summary = _translate_rest(job, loaded(), output)
@@ -247,7 +253,7 @@ def translate_file(job: Job, written: Mapping[str, Any], *, resume: bool) -> Non
 
 def _translate_rest(job: Job, translator: Translator, output: ResumableOutput) -> Summary:
     """Translates the lines that are not done yet; what is written is saved after each window."""
-    window_size = search_options(translator.config.decoding, **job.settings).window_size
+    window_size = search_options(translator.config.decoding, **job.options).window_size
     summary = Summary(
         before=output.lines,
         total=count_lines(Path(job.source)),
@@ -257,10 +263,11 @@ def _translate_rest(job: Job, translator: Translator, output: ResumableOutput) -
         output.texts,
         first_number=output.lines + 1,
         **job.given(output.lines),
-        **job.settings,
+        **job.options,
     )
+    render = job.render
     for translation in summary.watch(translations):
-        output.write(translation.source, job.render(output.lines, translation))
+        output.write(translation.source, render(output.lines, translation))
         if output.lines % window_size == 0:
             output.save(summary.counts)
     return summary
@@ -285,9 +292,10 @@ def translate_stream(job: Job) -> None:
             texts = read_lines(path, on_bad_utf8=job.on_bad_utf8, counts=read)
             total = None if is_special(path) else count_lines(path)
         summary = Summary(total=total)
-        translations = translator.translate_iter(texts, ready=ready, **job.given(), **job.settings)
+        translations = translator.translate_iter(texts, ready=ready, **job.given(), **job.options)
+        render = job.render
         for number, translation in enumerate(summary.watch(translations)):
-            stream.write(job.render(number, translation))
+            stream.write(render(number, translation))
     summary.counts["bad_utf8"] = read.bad_utf8
     summary.report()
 

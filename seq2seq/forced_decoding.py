@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seq2seq.batches import padded
-from seq2seq.errors import NotANumberError
-from seq2seq.search_options import check_whole_number
+from seq2seq.errors import NotANumberError, check_whole_number
 from seq2seq.sentences import Sentence, longest_first
 from seq2seq.tokenizer import TokenizerPair
 from seq2seq.translation import END, Details

@@ -18,9 +18,9 @@ import numpy as np
 
 from seq2seq.config import LanguageModelConfig, Precision
 from seq2seq.config_file import load_language_model_config
-from seq2seq.errors import NotANumberError, UsageError
+from seq2seq.errors import NotANumberError, UsageError, check_whole_number
 from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
-from seq2seq.search_options import Sampling, check_whole_number
+from seq2seq.search_options import Sampling
 from seq2seq.text_corpus import covering
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from seq2seq.checkpoint import (
     best_weight_shapes,
-    best_weights_sha256,
+    check_best_weights,
     checkpoint_steps,
     read_best,
 )
@@ -59,7 +59,7 @@ def describe(folder: Path) -> ModelDescription:
     config = load_any_model_config(folder)
     vocabulary = _vocabulary(config, folder / TOKENIZER_FOLDER)
     sizes: Counter[str] = Counter()
-    best_weights_sha256(folder)  # reads all of them, and keeps none
+    check_best_weights(folder)
     for name, shape in best_weight_shapes(folder).items():
         sizes["/".join(name.split("/")[:2])] += math.prod(shape)
     return ModelDescription(

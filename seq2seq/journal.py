@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from seq2seq.durable_files import lock, sync
+from seq2seq.durable_files import lock, publish_file, sync
 from seq2seq.errors import LockedError, ModelError, UsageError, writing
 from seq2seq.streams import LineOutput, check_new, opened
 
@@ -135,7 +135,7 @@ def resumable_output(
                 )
                 try:
                     yield output
-                    _publish(path, partial)
+                    _publish(path)
                 except BaseException as err:
                     _note_what_is_kept(path, err)
                     raise
@@ -305,10 +305,8 @@ def _append(journal: BinaryIO, fields: Mapping[str, Any]) -> None:
     os.fsync(journal.fileno())
 
 
-def _publish(path: Path, partial: BinaryIO) -> None:
+def _publish(path: Path) -> None:
     with writing(path):
-        os.fsync(partial.fileno())
-        _partial(path).replace(path)
-        sync(path.parent)
+        publish_file(_partial(path), path)
     with suppress(OSError):  # without the partial file it counts for nothing
         _journal(path).unlink()

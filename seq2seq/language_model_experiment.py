@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.config import LanguageModelConfig
-from seq2seq.experiment import Numbered, Validation
+from seq2seq.experiment import LocatedBatch, Validation
 from seq2seq.generator import LanguageModel
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
@@ -96,16 +96,16 @@ class LanguageModelExperiment:
         self.steps_per_epoch = self._windows.steps
 
     @contextmanager
-    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:
+    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[LocatedBatch]]:
         """The windows of some numbers, counted from 0, epoch after epoch without end."""
 
-        def numbered() -> Iterator[Numbered]:
+        def numbered() -> Iterator[LocatedBatch]:
             for number in numbers:
                 epoch, step = divmod(number, self._windows.steps)
                 inputs, targets = self._windows.window(step)
                 where = f"window {step + 1} of {self._windows.steps} of epoch {epoch + 1}"
                 batch = WindowBatch(inputs, targets, step == 0)
-                yield Numbered(epoch, batch, partial(str, where))
+                yield LocatedBatch(epoch, batch, partial(str, where))
 
         yield numbered()
 

@@ -281,22 +281,19 @@ def _forward_sequence(
     reverse: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`_sequence`, all arguments the same, without what its gradient needs."""
-    time = tf.shape(inputs)[0]
-    products_of_inputs = _unstacked(tf.matmul(_by_gate(kernel, inputs.dtype), inputs))
-    recurrent_by_gate = _by_gate(recurrent_kernel, inputs.dtype)
+    order = _Order(tf.shape(inputs)[0], reverse)
+    products_of_inputs = _unstacked(tf.matmul(_left_operand(kernel, inputs.dtype), inputs))
+    recurrent_weights = _left_operand(recurrent_kernel, inputs.dtype)
 
     def forward(t, h, c, hidden):  # type: ignore[no-untyped-def]
-        position = time - 1 - t if reverse else t
-        pre = _pre_activation(
-            products_of_inputs.read(position), tf.matmul(recurrent_by_gate, h), bias
-        )
+        at = order.position(t)
+        pre = _pre_activation(products_of_inputs.read(at), tf.matmul(recurrent_weights, h), bias)
         new_h, new_c = _cell(pre, c, h.dtype)
-        real = position < lengths
-        h, c = tf.where(real, new_h, h), tf.where(real, new_c, c)
-        return t + 1, h, c, hidden.write(position, h)
+        h, c = tf.where(at < lengths, new_h, h), tf.where(at < lengths, new_c, c)
+        return t + 1, h, c, hidden.write(at, h)
 
-    loop = (tf.constant(0), h, c, tf.TensorArray(inputs.dtype, time, element_shape=h.shape))
-    _, h, c, hidden = tf.while_loop(lambda t, *_: t < time, forward, loop)
+    loop = (tf.constant(0), h, c, tf.TensorArray(inputs.dtype, order.time, element_shape=h.shape))
+    _, h, c, hidden = tf.while_loop(lambda t, *_: t < order.time, forward, loop)
     return hidden.stack(), h, c
 
 
@@ -317,10 +314,9 @@ def _sequence(
     @tf.custom_gradient
     def run(inputs, kernel, recurrent_kernel, bias, h, c):  # type: ignore[no-untyped-def]
         kernel, recurrent_kernel = tf.cast(kernel, dtype), tf.cast(recurrent_kernel, dtype)
-        products_of_inputs = _unstacked(tf.matmul(_by_gate(kernel, dtype), inputs))  # of [4H, B]
-        steps = _forward_steps(
-            order, products_of_inputs, _by_gate(recurrent_kernel, dtype), bias, h, c, lengths
-        )
+        products_of_inputs = _unstacked(tf.matmul(tf.transpose(kernel), inputs))  # of [4H, B]
+        recurrent_weights = tf.transpose(recurrent_kernel)
+        steps = _forward_steps(order, products_of_inputs, recurrent_weights, bias, h, c, lengths)
 
         def gradient(d_hiddens, d_h, d_c):  # type: ignore[no-untyped-def]
             d_products, d_h, d_c = _backward_steps(
@@ -406,7 +402,7 @@ def _unstacked(sequence: tf.Tensor) -> tf.TensorArray:
 def _forward_steps(
     order: _Order,
     products_of_inputs: tf.TensorArray,
-    recurrent_by_gate: tf.Tensor,  # [4H, H]
+    recurrent_weights: tf.Tensor,  # [4H, H]
     bias: tf.Tensor,
     h: tf.Tensor,
     c: tf.Tensor,
@@ -414,7 +410,7 @@ def _forward_steps(
 ) -> _Steps:
     def forward(t, h, c, slots, products, cells):  # type: ignore[no-untyped-def]
         at = order.position(t)
-        product = tf.matmul(recurrent_by_gate, h)  # [4H, B]
+        product = tf.matmul(recurrent_weights, h)  # [4H, B]
         slots, products = slots.write(order.slot(t), h), products.write(t, product)
         cells = cells.write(t, c)  # C before this step: the gradient needs both sides of it
         h, c = _training_cell(products_of_inputs.read(at), product, bias, h, c, at < lengths)
@@ -461,8 +457,8 @@ def _backward_steps(
     return d_products.stack(), d_h, d_c
 
 
-def _by_gate(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """`[X, 4H]` as the left operand of products, `[4H, X]`."""
+def _left_operand(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`[X, 4H]` as products take it, `[4H, X]`."""
     return tf.transpose(tf.cast(kernel, dtype))
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from seq2seq.translation import Details, Hypothesis, Translation, pharaoh
 
+OutputFormat = Literal["text", "jsonl"]
+
 Unit = Literal["pieces", "words"]
 """What an alignment counts."""
 
@@ -16,9 +18,7 @@ Renderer = Callable[[int, Translation], str]
 _JSON_ESCAPES = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
-def renderer(
-    output_format: Literal["text", "jsonl"], *, n_best: int, alignment: Unit | None
-) -> Renderer:
+def renderer(output_format: OutputFormat, *, n_best: int, alignment: Unit | None) -> Renderer:
     """What makes lines of translations.
 
     Args:

@@ -14,14 +14,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.config import DataConfig
+from seq2seq.config import DataConfig, OnBadPair
 from seq2seq.errors import DataError, StorageError, UsageError, reading
 from seq2seq.lines import MAX_LINE_BYTES, LineCounts, read_lines, read_valid_lines
 
 _ONE_LINE_FILE_BYTES = 100_000  # a file of one line is suspicious from this size on
 _FIRST_LINES = 5  # line numbers kept of each reason for which pairs are left out
 
-OnBadPair = Literal["error", "skip"]
 Reason = Literal["blank", "too_long", "bad_utf8"]
 _REASONS: tuple[Reason, ...] = ("blank", "too_long", "bad_utf8")
 _REASON_WORDS = {"blank": "blank", "too_long": "too long", "bad_utf8": "not UTF-8"}
@@ -340,17 +339,11 @@ def _names(files: Sequence[LineCounts]) -> str:
     return " + ".join(file.name for file in files)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def _cleaned(files: Sequence[LineCounts]) -> str:
-    totals = {
-        "control characters": _number(sum(file.control for file in files), "line"),
-        "CR LF line ends": _number(sum(file.carriage_returns for file in files), "line"),
-        "byte order mark": _number(sum(file.byte_order_mark for file in files), "file"),
-        f"cut at {MAX_LINE_BYTES} bytes": _number(sum(file.cut for file in files), "line"),
-    }
-    return ", ".join(
-        f"{what} ({number})" for what, number in totals.items() if not number.startswith("0 ")
+    totals = (
+        ("control characters", sum(file.control for file in files), "line"),
+        ("CR LF line ends", sum(file.carriage_returns for file in files), "line"),
+        ("byte order mark", sum(file.byte_order_mark for file in files), "file"),
+        (f"cut at {MAX_LINE_BYTES} bytes", sum(file.cut for file in files), "line"),
     )
+    return ", ".join(f"{what} ({n} {unit}{'s' * (n > 1)})" for what, n, unit in totals if n)

@@ -149,9 +149,6 @@ class Reporter:
 class Onlooker:
     """The reporter of a worker that is not the chief: shows its notes, records nothing."""
 
-    def __init__(self, folder: Path, *, total_steps: int, first_step: int = 0) -> None:
-        """Arguments as for `Reporter`."""
-
     def __enter__(self) -> Self:
         return self
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack
 
 from seq2seq.config import DecodingConfig
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, check_whole_number
 
 LengthFormula = Literal["gnmt", "power"]
 
@@ -256,9 +256,3 @@ def _check_number(name: str, value: float, *, above_zero: bool) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_whole_number(name: str, value: object, *, at_least: int) -> None:
-    """Raises a UsageError if `value` is no whole number of `at_least` or more."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < at_least:
-        raise UsageError(f"{name}: got {value!r}, expected a whole number of {at_least} or more")

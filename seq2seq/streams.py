@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from seq2seq.durable_files import sync
+from seq2seq.durable_files import publish_file
 from seq2seq.errors import StorageError, UsageError, unwritable, writing
 from seq2seq.lines import MAX_LINE_BYTES, LineCounts, OnBadUtf8, read_lines, showable
 
@@ -175,7 +175,8 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with opened(temporary, "xb", name=str(path)) as stream:
             yield stream
-        _publish(temporary, path)
+        with writing(path):
+            publish_file(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -222,10 +223,3 @@ def opened(path: Path, mode: OutputMode, *, name: str) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # every write was flushed, so what fails now has failed before
             stream.close()
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    with writing(path):
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)

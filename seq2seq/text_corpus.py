@@ -220,7 +220,6 @@ class Windows:
     row. What is left at the end of the text for an incomplete window is not used.
 
     Attributes:
-        rows: N.
         length: M.
         steps: Windows in one pass over the text.
 

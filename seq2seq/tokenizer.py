@@ -312,9 +312,7 @@ def train_tokenizer(
         raise _training_error(str(err), options, name=name) from err
 
 
-def train_exact_tokenizer(
-    lines: Iterable[str], options: TokenizerConfig, *, name: str = "training text"
-) -> Tokenizer:
+def train_exact_tokenizer(lines: Iterable[str], options: TokenizerConfig) -> Tokenizer:
     """A new SentencePiece model that leaves every character and space of a line where it is.
 
     As `train_tokenizer`, but that all of a long line is learned from, and no space is added or
@@ -329,7 +327,7 @@ def train_exact_tokenizer(
     try:
         return _trained(texts, options, adjust_spaces=False)
     except RuntimeError as err:
-        raise _training_error(str(err), options, name=name, advice="raise it") from err
+        raise _training_error(str(err), options, name="training text", advice="raise it") from err
 
 
 def _trained(texts: Iterable[str], options: TokenizerConfig, *, adjust_spaces: bool) -> Tokenizer:

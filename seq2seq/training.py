@@ -34,7 +34,7 @@ from seq2seq.errors import (
     StorageError,
     UsageError,
 )
-from seq2seq.experiment import Experiment, Numbered
+from seq2seq.experiment import Experiment, LocatedBatch
 from seq2seq.fine_tuning import check_start, load_start
 from seq2seq.language_model_experiment import LanguageModelExperiment
 from seq2seq.model_files import (
@@ -153,15 +153,15 @@ def train(
     with locked(folder):
         if resumes(folder, config, resume=resume, overwrite=overwrite, init=init):
             notes, workers = _lay_out(experiment, folder, place)
+            if workers.is_chief:
+                _check_room(experiment, folder)
         else:
             joins = chief if resume and folder != chief else None
             notes, workers = _begin(experiment, folder, place, init=init, joins=joins)
         with reporting_lost_workers():
             run = _Run(experiment, folder, workers)
             notes += run.restore()
-            run.check_room()
-            told = Reporter if workers.is_chief else Onlooker
-            with told(folder, total_steps=run.total_steps, first_step=run.step) as reporter:
+            with run.reporter() as reporter:
                 for line in (*notes, *run.cautions(), run.summary()):
                     reporter.note(line)
                 return run.finish(reporter)
@@ -205,17 +205,17 @@ def _begin(
             write_whole(staging / CONFIG_FILE, dump_config(config))
         notes, workers = _lay_out(experiment, staging, place)
         if workers.is_chief:
-            size, freed = _checkpoint_size(experiment), size_of_model(folder)
-            check_room(folder, size, kept=config.training.keep_checkpoints, freed=freed)
+            _check_room(experiment, folder, freed=size_of_model(folder))
     if init:
         notes.append(f"starting with weights and tokenizer of {init}")
     return notes, workers
 
 
-def _checkpoint_size(experiment: Experiment) -> int:
-    """Bytes."""
+def _check_room(experiment: Experiment, folder: Path, *, freed: int = 0) -> None:
+    """Checks that a checkpoint can be written, before hours are spent on it."""
     arrays = (experiment.updater.weights(), experiment.updater.optimizer_state())
-    return sum(each.nbytes for part in arrays for each in part.values())
+    size = sum(each.nbytes for part in arrays for each in part.values())
+    check_room(folder, size, kept=experiment.config.training.keep_checkpoints, freed=freed)
 
 
 def _experiment(config: AnyConfig) -> Experiment:
@@ -345,16 +345,11 @@ class _Run:
                 "has changed since this training began; set it back, or train into another folder"
             )
 
-    def check_room(self) -> None:
-        """Checks that a checkpoint can be written, before hours are spent on it.
-
-        Raises:
-            StorageError: There is no room, or no permission.
-        """
-        if self._is_complete() or not self._workers.is_chief:
-            return
-        size = _checkpoint_size(self._experiment)
-        check_room(self._folder, size, kept=self._config.training.keep_checkpoints)
+    def reporter(self) -> Reporter | Onlooker:
+        """Who tells of it."""
+        if not self._workers.is_chief:
+            return Onlooker()
+        return Reporter(self._folder, total_steps=self.total_steps, first_step=self.step)
 
     def cautions(self) -> list[str]:
         """What of the configuration will not come about in so few updates."""
@@ -390,13 +385,13 @@ class _Run:
                 self._update(recent, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.
                 signal_number = int(self._workers.gather([*received, 0][:1]).max())
-                validates = self._is_validation_step()
-                saves = validates or bool(signal_number) or self._is_time_to_save()
+                ends_round = self._ends_a_round()
+                saves = ends_round or bool(signal_number) or self._is_time_to_save()
                 if saves or self.step % self._config.training.log_every_steps == 0:
                     record = recent.record(self.step, self._seconds())
                     reporter.training(record)
                     recent = RecentUpdates()
-                if validates:
+                if ends_round:
                     self._validate(reporter, record)
                 if saves:
                     if not self._experiment.validates:
@@ -419,14 +414,14 @@ class _Run:
             stopped_early=self.step < self.total_steps,
         )
 
-    def _batches(self) -> AbstractContextManager[Iterator[Numbered]]:
+    def _batches(self) -> AbstractContextManager[Iterator[LocatedBatch]]:
         return self._experiment.batches(
             step * self._batches_per_update + place
             for step in itertools.count(self.step)
             for place in self._share
         )
 
-    def _update(self, recent: RecentUpdates, batches: Iterator[Numbered]) -> None:
+    def _update(self, recent: RecentUpdates, batches: Iterator[LocatedBatch]) -> None:
         chosen = [next(batches) for _ in self._share]
         rate = learning_rate(
             self._config.training,
@@ -444,7 +439,7 @@ class _Run:
         self.step += 1
         recent.add(self.step, chosen, sums, rate)
 
-    def _is_validation_step(self) -> bool:
+    def _ends_a_round(self) -> bool:
         if self.step == self.total_steps:
             return True
         if self._config.validation.every_steps:
@@ -508,7 +503,7 @@ class _Run:
         if not all(np.isfinite(each).all() for each in (*weights.values(), *optimizer.values())):
             raise self._diverged("the weights are not finite")
         state = asdict(
-            replace(self._standing, seconds=self._seconds(), validated=self._is_validation_step())
+            replace(self._standing, seconds=self._seconds(), validated=self._ends_a_round())
         )
         try:
             self._write(Checkpoint(self.step, weights, optimizer, state))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.errors import DivergenceError
-from seq2seq.experiment import Location, Numbered, Validation
+from seq2seq.experiment import LocatedBatch, Location, Validation
 from seq2seq.updates import UpdateSums
 
 
@@ -23,7 +23,7 @@ class RecentUpdates:
     def add(
         self,
         step: int,
-        batches: list[Numbered],
+        batches: list[LocatedBatch],
         sums: UpdateSums,
         learning_rate: float,
     ) -> None:

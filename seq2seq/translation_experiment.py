@@ -11,7 +11,7 @@ from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import Config
 from seq2seq.corpus import ParallelIds, encode_corpus
 from seq2seq.evaluation import bleu_metric
-from seq2seq.experiment import Numbered, Validation
+from seq2seq.experiment import LocatedBatch, Validation
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
@@ -118,7 +118,7 @@ class TranslationExperiment:
         self.steps_per_epoch = self._plan.steps_per_epoch
 
     @contextmanager
-    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[Numbered]]:
+    def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[LocatedBatch]]:
         """See `batches_from`."""
         with batches_from(
             self._corpus,
@@ -128,8 +128,9 @@ class TranslationExperiment:
             target_pad_id=self._tokenizers.target.pad_id,
             change=self._sampler,
         ) as made:
+            location = self._corpus.location
             yield (
-                Numbered(each.epoch, each.batch, partial(self._corpus.location, each.batch.rows))
+                LocatedBatch(each.epoch, each.batch, partial(location, each.batch.rows))
                 for each in made
             )
 

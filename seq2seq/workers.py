@@ -2,7 +2,7 @@
 
 Each holds all weights and makes the same updates of them; what they share out is the batches of an
 update, whose gradients are summed. So an update is the same mathematics whatever their number, and
-how many there are is no part of an experiment.
+the result does not depend on it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -92,6 +92,9 @@ def test_the_reading_order_names_every_module_and_marks_those_that_need_tensorfl
     assert listed.keys() == MODULES.keys() - {"__init__", "__main__"}
     needing = {name for name in listed if reachable_from(name, deferred=False) & TENSORFLOW}
     assert {name for name, mark in listed.items() if mark} == needing
+    order = list(listed)
+    for place, name in enumerate(order):
+        assert not imports_of(name, deferred=True) & set(order[place:]), name
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from seq2seq import journal
+from seq2seq import durable_files, journal
 from seq2seq.errors import LockedError, ModelError, StorageError, UsageError
 from seq2seq.journal import resumable_output
 
@@ -155,7 +155,7 @@ def test_an_interrupt_between_the_last_two_steps_leaves_a_whole_output(path, mar
         if path.exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "sync", interrupt_if_renamed)
+    monkeypatch.setattr(durable_files, "sync", interrupt_if_renamed)
     with pytest.raises(KeyboardInterrupt) as raised:
         run(path)
     assert path.read_bytes() == WHOLE

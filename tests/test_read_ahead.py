@@ -1,21 +1,16 @@
 """Items made ahead by a thread: in order, no more than allowed, errors in turn, no thread left."""
 
-import gc
 import itertools
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 
 import pytest
 
-from seq2seq.errors import UsageError
-from seq2seq.read_ahead import ReadAhead
+from seq2seq.read_ahead import read_ahead
 
 
-def read_ahead_threads() -> list[threading.Thread]:
+def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
 
 
@@ -46,16 +41,17 @@ def failing_after(items: list[str], error: BaseException) -> Iterator[str]:
 
 
 def test_items_come_in_order_and_end_with_the_iterator():
-    with ReadAhead(iter("abc"), 2) as items:
+    with read_ahead(iter("abc"), 2) as items:
         assert list(items) == ["a", "b", "c"]
         assert list(items) == []
-    assert list(ReadAhead(iter(""), 1)) == []
+    with read_ahead(iter(""), 1) as items:
+        assert list(items) == []
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_no_more_than_the_limit_is_made_ahead(limit):
     source = Counting()
-    with ReadAhead(source, limit) as items:
+    with read_ahead(source, limit) as items:
         for taken in range(4):
             expected = limit + taken
             wait_until(lambda expected=expected: source.made >= expected)
@@ -66,27 +62,25 @@ def test_no_more_than_the_limit_is_made_ahead(limit):
 
 @pytest.mark.parametrize("error", [ValueError("no"), MemoryError("no"), SystemExit(3)])
 def test_errors_are_raised_in_their_turn_once(error):
-    items = ReadAhead(failing_after(["a", "b"], error), 5)
-    wait_until(lambda: read_ahead_threads() == [])  # it has failed; the items are still there
-    assert next(items) == "a"
-    assert next(items) == "b"
-    with pytest.raises(type(error)) as caught:
-        next(items)
-    assert caught.value is error
-    assert list(items) == []
+    with read_ahead(failing_after(["a", "b"], error), 5) as items:
+        wait_until(lambda: threads() == [])  # it has failed; the items are still there
+        assert next(items) == "a"
+        assert next(items) == "b"
+        with pytest.raises(type(error)) as caught:
+            next(items)
+        assert caught.value is error
+        assert list(items) == []
 
 
-def test_closing_ends_the_thread_and_the_iteration():
-    items = ReadAhead(Counting(), 3)
-    assert next(items) == 0
-    items.close()
-    assert read_ahead_threads() == []
+def test_leaving_the_block_ends_the_thread_and_the_iteration():
+    with read_ahead(Counting(), 3) as items:
+        assert next(items) == 0
+    assert threads() == []
     assert list(items) == []
-    items.close()
 
 
 def fail_within_the_block() -> None:
-    with ReadAhead(Counting(), 3) as items:
+    with read_ahead(Counting(), 3) as items:
         next(items)
         raise KeyError("mine")
 
@@ -94,19 +88,10 @@ def fail_within_the_block() -> None:
 def test_leaving_the_block_by_an_error_ends_the_thread():
     with pytest.raises(KeyError, match="mine"):
         fail_within_the_block()
-    assert read_ahead_threads() == []
+    assert threads() == []
 
 
-def test_dropping_the_iterator_ends_the_thread():
-    items = ReadAhead(Counting(), 3)
-    next(items)
-    assert len(read_ahead_threads()) == 1
-    del items
-    gc.collect()
-    wait_until(lambda: read_ahead_threads() == [])
-
-
-def test_closing_waits_for_the_item_in_the_making_and_makes_no_more():
+def test_leaving_waits_for_the_item_in_the_making_and_makes_no_more():
     gate, made = threading.Semaphore(0), []
 
     def gated() -> Iterator[int]:
@@ -115,47 +100,16 @@ def test_closing_waits_for_the_item_in_the_making_and_makes_no_more():
             made.append(number)
             yield number
 
-    items = ReadAhead(gated(), 100)
-    closer = threading.Thread(target=items.close)
-    closer.start()
+    def enter_and_leave() -> None:
+        with read_ahead(gated(), 100):
+            pass
+
+    leaving = threading.Thread(target=enter_and_leave)
+    leaving.start()
     time.sleep(0.02)
-    assert closer.is_alive()
-    while closer.is_alive():
+    assert leaving.is_alive()
+    while leaving.is_alive():
         gate.release()
         time.sleep(0.01)
-    assert read_ahead_threads() == []
+    assert threads() == []
     assert 1 <= len(made) < 100
-
-
-def test_closing_ends_consumers_in_other_threads():
-    never, found = SimpleQueue(), []
-    items = ReadAhead(iter(never.get, None), 2)
-    consumers = [threading.Thread(target=lambda: found.extend(items)) for _ in range(3)]
-    closer = threading.Thread(target=items.close)
-    for thread in [*consumers, closer]:
-        thread.daemon = True  # if they hang, this test fails and the others go on
-        thread.start()
-    never.put("last")  # close waits for the item in the making
-    for thread in [*consumers, closer]:
-        thread.join(10)
-        assert not thread.is_alive()
-    assert set(found) <= {"last"}
-
-
-def test_a_program_ends_though_nobody_closes():
-    program = """
-import itertools
-from seq2seq.read_ahead import ReadAhead
-items = ReadAhead(itertools.count(), 3)
-print(next(items))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
-
-
-def test_a_limit_below_1_is_an_error_before_any_thread_runs():
-    with pytest.raises(UsageError, match=r"^read_ahead: got 0, expected 1 or more"):
-        ReadAhead(iter("abc"), 0)
-    assert read_ahead_threads() == []

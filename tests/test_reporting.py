@@ -243,7 +243,7 @@ def test_leaving_by_an_exception_passes_it_on(tmp_path: Path) -> None:
 
 
 def test_an_onlooker_tells_notes_and_records_nothing(tmp_path: Path, capsys: Any) -> None:
-    with Onlooker(tmp_path, total_steps=9) as onlooker:
+    with Onlooker() as onlooker:
         onlooker.note("a note")
         onlooker.training({"step": 1})
         onlooker.validation({"step": 1}, [{"source": "a"}], "(best)")

@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.errors import DivergenceError
-from seq2seq.experiment import Numbered, Validation
+from seq2seq.experiment import LocatedBatch, Validation
 from seq2seq.training_records import RecentUpdates, validation_record
 from seq2seq.updates import UpdateSums
 
 
-def batch_of(epoch: int, where: str = "") -> Numbered:
-    return Numbered(epoch, None, lambda: where)
+def batch_of(epoch: int, where: str = "") -> LocatedBatch:
+    return LocatedBatch(epoch, None, lambda: where)
 
 
 def sums_of(*values: float) -> UpdateSums:
