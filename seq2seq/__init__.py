@@ -35,6 +35,7 @@ The modules in reading order: each uses none but those above it. Those marked * 
     loss            * cross-entropy that never holds all logits
     models          * encoder, bridge and decoder as one translation model; knows ids, not text
     checkpoint        weights and training state that exist whole or not at all
+    search_options    how to search: checked as a whole
     limits          * where decoding ends, what a hypothesis may and must say
     constraints     * what a hypothesis must contain
     selection       * the best columns of many rows, and columns drawn at random
@@ -44,7 +45,6 @@ The modules in reading order: each uses none but those above it. Those marked * 
     search          * greedy, sampling and beam search over any step; knows no model
     decoding        * a model's searches and forced decoding, compiled
     text_decoding   * a language model's passes over text, compiled
-    search_options    how to search: checked as a whole
     translation       what a translator returns: hypotheses, scores, alignment
     sentences         texts on their way to the model: checked, as ids, in batches
     forced_decoding   what models make of given translations

@@ -12,10 +12,10 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,6 +29,7 @@ from seq2seq.model_files import (
     LARGEST_RECORD,
     TOKENIZER_FOLDER,
     check_plain,
+    folder_in_errors,
     read_record,
 )
 
@@ -47,7 +48,13 @@ _UNREADABLE = (
 _LONGEST_HEADER = 1 << 20  # bytes of what a file says about its arrays: a thousand of them fit
 
 Arrays = Mapping[str, np.ndarray]
-Shapes = Mapping[str, tuple[int, ...]]
+
+
+class _Loading(Protocol):
+    def load(self, weights: Arrays) -> None: ...
+
+
+Model = TypeVar("Model", bound=_Loading)
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,29 @@ def load_best_weights(folder: Path) -> dict[str, np.ndarray]:
         ModelError: There are none, or they are damaged.
     """
     return _weights(_best_path(folder))
+
+
+def with_best_weights(
+    folder: Path, shapes: Iterable[tuple[int, ...]], make: Callable[[], Model]
+) -> Model:
+    """The model that `make` builds, with the weights that `load_best_weights` gives.
+
+    Args:
+        folder: The model folder.
+        shapes: Of these weights, see `best_weight_shapes`.
+        make: Builds the model that the folder's configuration describes.
+
+    Raises:
+        ModelError: There are no weights, they are damaged, or they are not of such a model.
+    """
+    from seq2seq.layers import without_initial_values  # imports TensorFlow
+
+    with folder_in_errors(folder), without_initial_values(shapes):
+        model = make()
+    weights = load_best_weights(folder)
+    with folder_in_errors(folder):
+        model.load(weights)
+    return model
 
 
 def check_best_weights(folder: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from seq2seq.config import LanguageModelConfig, Precision
 from seq2seq.config_file import load_language_model_config
 from seq2seq.errors import NotANumberError, UsageError, check_whole_number
-from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.search_options import Sampling
 from seq2seq.text_corpus import covering
 from seq2seq.text_tokenizer import TextTokenizer, load_text_tokenizer
@@ -127,25 +127,22 @@ class LanguageModel:
         config = load_language_model_config(folder)
         tokenizer = load_text_tokenizer(folder / TOKENIZER_FOLDER)
 
-        from seq2seq.checkpoint import best_weight_shapes, load_best_weights
+        from seq2seq.checkpoint import best_weight_shapes, with_best_weights
         from seq2seq.precision import resolve_precision
         from seq2seq.runtime import start_tensorflow
 
         shapes = best_weight_shapes(folder)  # damage is told of at once
         start_tensorflow(device)
-        from seq2seq.layers import without_initial_values
         from seq2seq.models import build_language_model
 
-        with folder_in_errors(folder), without_initial_values(shapes.values()):
-            decoder = build_language_model(
+        def make() -> "Decoder":
+            return build_language_model(
                 config.model,
                 vocabulary=tokenizer.vocabulary_size,
                 precision=resolve_precision(precision or config.precision),
             )
-        weights = load_best_weights(folder)
-        with folder_in_errors(folder):
-            decoder.load(weights)
-        return cls(config, tokenizer, decoder)
+
+        return cls(config, tokenizer, with_best_weights(folder, shapes.values(), make))
 
     def take_up_weights(self) -> None:
         """Takes up the weights of the model as they are now, after they have been changed."""
@@ -286,15 +283,7 @@ class LanguageModel:
         start, position = self._begun(prime, samples), 0
         while position < length:
             part = min(at_a_time, length - position)
-            drawn, start = self._compiled.draw(
-                start,
-                part,
-                position=position,
-                seed=sampling.seed,
-                temperature=sampling.temperature,
-                top_k=min(sampling.top_k, self.tokenizer.vocabulary_size),
-                top_p=sampling.top_p,
-            )
+            drawn, start = self._compiled.draw(start, part, position=position, sampling=sampling)
             ids = drawn.numpy()
             if (ids < 0).any():
                 raise NotANumberError("the model's output is not a number; its weights are damaged")

@@ -11,6 +11,7 @@ import tensorflow as tf
 from seq2seq.decoder import Decoder, DecoderLayout, DecoderState
 from seq2seq.lstm import forward_only
 from seq2seq.search import Start, sample_onwards
+from seq2seq.search_options import Sampling
 
 _MOST_DRAWERS = 32  # traced graphs that are kept: one for each top_k, with nucleus or without
 _TEXTS = tf.TensorSpec([None], tf.int32)
@@ -85,17 +86,11 @@ class CompiledText:
         return SymbolScores(log_probs, correct), after
 
     def draw(
-        self,
-        start: Start,
-        length: int,
-        *,
-        position: int,
-        seed: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
+        self, start: Start, length: int, *, position: int, sampling: Sampling
     ) -> tuple[tf.Tensor, Start]:
         """See `sample_onwards`; ids `[N, T]`, and what goes on from there."""
+        temperature, top_p, seed = sampling.temperature, sampling.top_p, sampling.seed
+        top_k = min(sampling.top_k, self._decoder.vocabulary_size)
         ids, last, state = self._drawer(top_k, top_p < 1.0)(
             start.ids, start.state, self._layout, length, position, seed, temperature, top_p
         )

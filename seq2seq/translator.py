@@ -21,7 +21,7 @@ from seq2seq.config import Config, Precision
 from seq2seq.config_file import dump_config, load_model_config
 from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.forced_decoding import ForcedDecoding, check_probability
-from seq2seq.model_files import TOKENIZER_FOLDER, folder_in_errors
+from seq2seq.model_files import TOKENIZER_FOLDER
 from seq2seq.search_options import (
     Options,
     Sampling,
@@ -477,19 +477,16 @@ def _loaded(
     shapes: Iterable[tuple[int, ...]],
 ) -> "TranslationModel":
     """The model of a folder with its best weights, which have these shapes."""
-    from seq2seq.checkpoint import load_best_weights  # heavy, like models
-    from seq2seq.layers import without_initial_values
+    from seq2seq.checkpoint import with_best_weights  # heavy, like models
     from seq2seq.models import build_model
     from seq2seq.precision import resolve_precision
 
-    with folder_in_errors(folder), without_initial_values(shapes):
-        model = build_model(
+    def make() -> "TranslationModel":
+        return build_model(
             config.model,
             source_vocabulary=tokenizers.source.vocabulary_size,
             target_vocabulary=tokenizers.target.vocabulary_size,
             precision=resolve_precision(precision),
         )
-    weights = load_best_weights(folder)
-    with folder_in_errors(folder):
-        model.load(weights)
-    return model
+
+    return with_best_weights(folder, shapes, make)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from seq2seq.decoder import Decoder, DecoderState
 from seq2seq.search import Start
+from seq2seq.search_options import Sampling
 from seq2seq.text_decoding import CompiledText
 
 V = 11
@@ -65,9 +66,7 @@ def test_scores_are_those_of_single_steps_and_nothing_past_the_end(
 
 
 def drawn(compiled: CompiledText, length: int, *, position: int = 0, start: Start) -> tuple:
-    return compiled.draw(
-        start, length, position=position, seed=4, temperature=1.0, top_k=0, top_p=1.0
-    )
+    return compiled.draw(start, length, position=position, sampling=Sampling(seed=4))
 
 
 def test_a_text_drawn_in_parts_is_the_one_drawn_at_once(compiled: CompiledText) -> None:
@@ -87,7 +86,7 @@ def test_the_likeliest_symbols_are_those_of_single_steps(
         logits, state = decoder.step(tf.constant(ids), state)
         expected.append(ids := logits.numpy().argmax(axis=1).astype(np.int32))
     start = Start(np.array([1, 2], np.int32), compiled.zero_state(2))
-    found, _ = compiled.draw(start, 6, position=0, seed=0, temperature=1.0, top_k=1, top_p=1.0)
+    found, _ = compiled.draw(start, 6, position=0, sampling=Sampling(top_k=1))
     np.testing.assert_array_equal(found, np.stack(expected, axis=1))
 
 
@@ -116,9 +115,7 @@ def test_graphs_of_many_values_of_top_k_do_not_pile_up(
     compiled = CompiledText(decoder)
     start, made = Start(np.array([1], np.int32), compiled.zero_state(1)), []
     for top_k in (1, 2, 3, 3):
-        made.append(
-            compiled.draw(start, 3, position=0, seed=0, temperature=1.0, top_k=top_k, top_p=1.0)
-        )
+        made.append(compiled.draw(start, 3, position=0, sampling=Sampling(top_k=top_k)))
     assert compiled._drawer.cache_info()[:2] == (1, 3)  # hits and misses
     assert compiled._drawer.cache_info().currsize == 2
     np.testing.assert_array_equal(made[2][0], made[3][0])
