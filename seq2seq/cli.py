@@ -21,7 +21,7 @@ from seq2seq.errors import UsageError
 from seq2seq.failures import tell_failure
 from seq2seq.file_translation import Job, translate_file, translate_stream
 from seq2seq.lines import OnBadUtf8
-from seq2seq.output_formats import Unit
+from seq2seq.output_formats import OutputFormat, Unit
 from seq2seq.runtime import Device
 from seq2seq.search_options import LengthFormula, Options, Sampling, SearchOptions, search_options
 from seq2seq.signals import terminable
@@ -261,7 +261,7 @@ def translate(
         int | None, typer.Option(help="With --sample: equal seeds draw equal translations.")
     ] = None,
     output_format: Annotated[
-        Literal["text", "jsonl"],
+        OutputFormat,
         typer.Option(
             "--format", help="jsonl has scores, pieces, attention and alignment, an object a line."
         ),
