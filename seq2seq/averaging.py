@@ -41,7 +41,8 @@ def average(model: Path, folder: Path, *, last: int | None = None) -> Average:
         model: Model folder, of a translator or a language model.
         folder: Model folder to write; there whole or not at all. It is of the newest of the steps.
         last: How many checkpoints; None is all that are kept, the best one included. Those that no
-            validation followed do not count: when they are made depends on the clock.
+            validation followed do not count, as when they are made depends on the clock; nor does
+            the model that `--init` began with.
 
     Raises:
         UsageError: `folder` exists, `last` is below 2, or there are not as many checkpoints.

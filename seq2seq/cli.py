@@ -191,7 +191,8 @@ def translate(
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Most pieces of a translation, its end counted.",
+            help="Most pieces of a translation, its end counted; there is always room for --prefix "
+            "and --constraints.",
             show_default="grows with the source",
         ),
     ] = None,
@@ -215,7 +216,8 @@ def translate(
         list[str] | None,
         typer.Option(
             metavar="PIECE",
-            help="A piece never to be used, as jsonl shows pieces; repeatable.",
+            help="A piece never to be used, as jsonl shows pieces, unless --prefix or "
+            "--constraints has it; repeatable.",
         ),
     ] = None,
     prefix: Annotated[

@@ -166,7 +166,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
                 _check_answers(address)
             with handlers_kept():
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as err:
+        except Exception as err:  # Ray raises all kinds, also plain ones
             failure = err
     if failure is not None:
         where = f"--address {address}: cannot be reached" if address else "Ray: cannot be started"

@@ -209,7 +209,7 @@ class CommonTrainingConfig(_Section):
 
 
 class TrainingConfig(CommonTrainingConfig):
-    """How the weights of a translator are found; "better" is a higher BLEU.
+    """How the weights of a translator are found; "better" is a higher BLEU (less loss at the same).
 
     An update sees `accumulate_batches` batches, each of at most `batch_tokens` tokens a side,
     padding included. With a `subword_sampling` above 0 words are cut into other pieces each time

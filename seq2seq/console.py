@@ -60,18 +60,28 @@ class Advance:
         before: Those of the earlier run.
     """
 
-    def __init__(self, what: str, *, unit: str, before: int = 0, total: int | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        unit: str,
+        before: int = 0,
+        total: int | None = None,
+        to_stdout: bool = False,
+    ) -> None:
         """
         Args:
             what: What `done` counts, such as `lines translated`.
             unit: What is told of a second, such as `sentences`.
             before: Items that an earlier run did.
             total: Items there are in all, None where nobody knows.
+            to_stdout: Whether items are written to stdout as they come.
         """
         self.done = self.before = before
         self._what = what
         self._unit = unit
         self._total = total
+        self._to_stdout = to_stdout
         self._started = time.monotonic()
 
     @property
@@ -96,10 +106,10 @@ class Advance:
     def watch(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Passes `items` on and counts them; shows on stderr how far it has come.
 
-        A live display on a terminal, unless the data go to the same one, where it would be in the
+        A live display on a terminal, unless the items go to a terminal, where it would be in the
         way; else a line now and again.
         """
-        if _isatty(sys.stderr) and not _isatty(sys.stdout):
+        if _isatty(sys.stderr) and not (self._to_stdout and _isatty(sys.stdout)):
             yield from self._displayed(items)
             return
         due = time.monotonic() + _LINE_SECONDS

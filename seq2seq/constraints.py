@@ -95,15 +95,16 @@ def in_turns(scores: tf.Tensor, ids_met: tf.Tensor, count: int) -> tf.Tensor:
     First the best of each number of ids met, highest number first; then the second best of each,
     and so on. Those of score -inf come last.
     """
-    better = scores[:, None, :] > scores[:, :, None]
-    earlier = tf.range(tf.shape(scores)[1])
-    better |= (scores[:, None, :] == scores[:, :, None]) & (earlier < earlier[:, None])
-    rivals = ids_met[:, None, :] == ids_met[:, :, None]
-    turn = tf.math.count_nonzero(better & rivals, axis=2, dtype=tf.int32)
-    numbers = tf.reduce_max(ids_met, axis=1, keepdims=True) + 1
-    place = turn * numbers + numbers - ids_met
-    place = tf.where(tf.math.is_inf(scores), tf.int32.max, place)
-    return tf.math.top_k(-place, count).indices
+    best_first = tf.argsort(scores, direction="DESCENDING", stable=True)
+    grouped = tf.argsort(tf.gather(ids_met, best_first, batch_dims=1), stable=True)
+    order = tf.gather(best_first, grouped, batch_dims=1)  # by ids met, the best of each first
+    met = tf.gather(ids_met, order, batch_dims=1)
+    turn = tf.range(tf.shape(met)[1]) - tf.searchsorted(met, met)  # since the group's first
+    numbers = met[:, -1:] + 1
+    place = turn * numbers + numbers - met
+    exists = tf.math.is_finite(tf.gather(scores, order, batch_dims=1))
+    chosen = tf.math.top_k(-tf.where(exists, place, tf.int32.max), count).indices
+    return tf.gather(order, chosen, batch_dims=1)
 
 
 def _begun(constraints: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:

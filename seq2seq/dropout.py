@@ -74,7 +74,7 @@ def dropout(
     """`inputs` with a share `rate` of its elements zero and the others scaled to keep the mean.
 
     Srivastava et al. 2014. Two masks are cut from each 32 random bits, so `rate` is rounded to a
-    multiple of 1 / 65,536; the scale is exact for the rounded rate.
+    multiple of 1 / 65,536; the scale is that of the rounded rate, in the type of `inputs`.
 
     Args:
         inputs: Any shape, float.

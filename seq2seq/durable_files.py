@@ -84,8 +84,9 @@ def locked(folder: Path) -> Iterator[None]:
         StorageError: The folder cannot be written to.
     """
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        sync(folder.parent)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync(folder.parent)
         file = (folder / ".lock").open("a+", encoding="utf-8")
     with file:
         with writing(folder):

@@ -139,6 +139,17 @@ def evaluate(
     )
 
 
+def check_can_score(tokenizer: str) -> None:
+    """Checks, before what is to be scored is translated, that it can be scored.
+
+    Raises:
+        UsageError: An unknown tokenizer, one whose package is missing, or a SACREBLEU_SEED that is
+            none.
+    """
+    bleu_metric(tokenizer)
+    resampling_seed()
+
+
 def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
     check_line_counts(lengths)
     name, length = lengths[0]

@@ -7,7 +7,7 @@ from typing import Any
 from seq2seq.comparison import compare
 from seq2seq.config_file import load_model_config
 from seq2seq.errors import DataError, UsageError
-from seq2seq.evaluation import evaluate
+from seq2seq.evaluation import check_can_score, evaluate
 from seq2seq.file_translation import best_texts
 from seq2seq.generator import LanguageModel, TextScore
 from seq2seq.lines import check_line_counts, read_lines, read_text
@@ -40,13 +40,14 @@ def evaluate_files(
         DataError: A file is faulty, empty, or not as long as the others.
         StorageError: One cannot be read.
         ModelError: `model` is no translator, or damaged.
-        UsageError: There is nothing to score, or nothing to compare with.
+        UsageError: There is nothing to score, or nothing to compare with; or as `check_can_score`.
     """
     if hypothesis is None and (model is None or source is None):
         raise UsageError("evaluate: needs either --hypothesis, or MODEL and --source to translate")
     if not references:
         raise UsageError("evaluate: needs --reference, the translations to compare with")
     tokenizer = load_model_config(model).validation.bleu_tokenizer if model else "13a"
+    check_can_score(tokenizer)
     read = [list(read_lines(path)) for path in references]
     sources = list(read_lines(source)) if source else []
     others = list(read_lines(baseline)) if baseline else []

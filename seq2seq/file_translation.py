@@ -178,14 +178,18 @@ class Summary:
         before: int = 0,
         total: int | None = None,
         counts: Mapping[str, int] | None = None,
+        to_stdout: bool = False,
     ) -> None:
         """
         Args:
             before: Lines that an earlier run translated.
             total: Lines there are, None if nobody knows.
             counts: Those of the earlier run.
+            to_stdout: Whether translations are written to stdout as they come.
         """
-        self._advance = Advance("lines translated", unit="sentences", before=before, total=total)
+        self._advance = Advance(
+            "lines translated", unit="sentences", before=before, total=total, to_stdout=to_stdout
+        )
         self.counts = Counter(counts or {})
 
     def watch(self, translations: Iterable[Translation]) -> Iterator[Translation]:
@@ -291,7 +295,7 @@ def translate_stream(job: Job) -> None:
             path = Path(job.source)
             texts = read_lines(path, on_bad_utf8=job.on_bad_utf8, counts=read)
             total = None if is_special(path) else count_lines(path)
-        summary = Summary(total=total)
+        summary = Summary(total=total, to_stdout=job.output is None)
         translations = translator.translate_iter(texts, ready=ready, **job.given(), **job.options)
         render = job.render
         for number, translation in enumerate(summary.watch(translations)):

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from seq2seq.errors import UsageError
 
+_LONGEST_NGRAM = 1 << 30  # longer than any hypothesis, and what is added to it fits int32
+
 FREE = -1
 """In a prefix: the position is left to the search."""
 
@@ -96,9 +98,19 @@ def per_sentence(limits: Limits, sentences: tf.Tensor) -> Limits:
             if limits.has_least_length
             else ()
         ),
-        prefix=tf.cast(limits.prefix, tf.int32) if limits.has_prefix else (),
-        constraints=tf.cast(limits.constraints, tf.int32) if limits.has_constraints else (),
+        prefix=_rows("prefix", limits.prefix, sentences) if limits.has_prefix else (),
+        constraints=(
+            _rows("constraints", limits.constraints, sentences) if limits.has_constraints else ()
+        ),
     )
+
+
+def _rows(name: str, ids: Any, sentences: tf.Tensor) -> tf.Tensor:
+    """`ids` as int32, a row for each of the `sentences`; one row is that of all."""
+    ids, known = tf.cast(ids, tf.int32), tf.get_static_value(sentences)
+    if known is not None and ids.shape[0] not in (1, known, None):
+        raise UsageError(f"{name}: got {ids.shape[0]} rows, expected {known}, one a sentence")
+    return tf.broadcast_to(ids, tf.concat([[sentences], tf.shape(ids)[1:]], 0))
 
 
 def may_not_follow(ids: tf.Tensor, limits: Limits, length: tf.Tensor) -> tf.Tensor:
@@ -139,7 +151,7 @@ def without_repeated_ngrams(
     With n = 3, said = [7, 8, 9, 7, 8] and so length = 5: the last two ids stand at 0 as well, and
     there 9 follows.
     """
-    n = limits.no_repeat_ngram
+    n = min(limits.no_repeat_ngram, _LONGEST_NGRAM)
     if not n:
         return logits
     starts = tf.maximum(tf.shape(said)[1] - n + 1, 0)  # where an n-gram can begin

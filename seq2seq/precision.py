@@ -29,7 +29,7 @@ def resolve_precision(precision: Precision) -> ComputePrecision:
 
     That is a GPU of the generation Ampere or later, or a processor with amx_bf16 or avx512_bf16
     that oneDNN may use: neither TF_ENABLE_ONEDNN_OPTS nor ONEDNN_MAX_CPU_ISA forbids it. Weights,
-    cell states, softmax and loss are float32 in either precision.
+    softmax and loss are float32 in either precision, and so are cell states but on a GPU.
 
     Raises:
         UsageError: It is none of the three.

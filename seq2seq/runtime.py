@@ -38,10 +38,15 @@ def start_tensorflow(device: Device = "auto", *, shards: int = 1) -> None:
             cores busy, no operation is shared out; but TF_NUM_INTRAOP_THREADS goes before that.
 
     Raises:
-        UsageError: A GPU is asked for and there is none; or none is to be used, and one is already.
+        UsageError: A GPU is asked for and there is none; or none is to be used, and one is already;
+            or KERAS_BACKEND names another backend.
     """
     if device not in get_args(Device):
         raise UsageError(f"device: got {device!r}, expected auto, cpu or gpu")
+    if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":
+        raise UsageError(
+            f"KERAS_BACKEND: got {backend!r}, expected 'tensorflow': seq2seq has no other; unset it"
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # On processors without AVX-512 TensorFlow leaves oneDNN off. Its products are faster there too,
     # and with it comes the allocator that keeps memory instead of faulting it in at every step.

@@ -1,7 +1,7 @@
 """How to search: the options of `translate`, checked as a whole, every default filled in."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypedDict, Unpack
@@ -17,6 +17,7 @@ _WINDOW_BATCHES = 16
 # each, and more rows gain nothing.
 _ROWS = 320
 _SMALLEST, _LARGEST = 1e-37, 1e38  # what float32 holds with all its digits, about
+_ROUNDING = 1e-9  # 1.1 times 50 is a little more than 55
 _MOST_PIECES = 10_000  # of any translation: room for them is set aside beforehand
 
 
@@ -143,13 +144,13 @@ class SearchOptions:
         bounds = [] if self.max_length is None else [self.max_length]
         if self.max_length_ratio is not None:
             by_ratio = self.max_length_ratio * source_pieces + self.max_length_offset
-            bounds.append(int(min(by_ratio, _MOST_PIECES)))
+            bounds.append(int(min(by_ratio + _ROUNDING, _MOST_PIECES)))
         return max(fewest, min(bounds))
 
     def fewest_pieces(self, source_pieces: int) -> int:
         """The least length of a translation, end of sentence included; `max_length` at most."""
         by_ratio = min(self.min_length_ratio * source_pieces, _MOST_PIECES)
-        fewest = max(self.min_length, math.ceil(by_ratio))
+        fewest = max(self.min_length, math.ceil(by_ratio - _ROUNDING))
         return fewest if self.max_length is None else min(fewest, self.max_length)
 
     @property
@@ -196,6 +197,8 @@ def search_options(decoding: DecodingConfig, **options: Unpack[Options]) -> Sear
         found["max_length_ratio"] = decoding.max_length_ratio
     found |= {name: value for name, value in options.items() if value is not None}
     banned = options.get("banned")
+    if banned is not None and not isinstance(banned, Iterable):
+        raise UsageError(f"banned: got {banned!r}, expected a list of pieces")
     found |= {"beam_size": beam_size, "banned": () if banned is None else tuple(banned)}
     checked = SearchOptions(**found)
     _check_ranges(checked)

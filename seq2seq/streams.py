@@ -6,6 +6,7 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
@@ -81,7 +82,8 @@ class LineOutput:
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream = stream
+        # Without its buffer, whose write ends in the middle where a stream does not block.
+        self._stream = cast(RawIOBase, getattr(stream, "raw", stream))
         self._name = name
 
     def write(self, text: str) -> None:
@@ -95,8 +97,13 @@ class LineOutput:
             text = showable(text)
         try:
             # File names may hold bytes that are not UTF-8; they come out as they went in.
-            self._stream.write(text.encode("utf-8", "surrogateescape"))
-            self._stream.flush()
+            left = memoryview(text.encode("utf-8", "surrogateescape"))
+            while left:
+                taken = self._stream.write(left)
+                if taken is None:  # it does not block, and has no room now
+                    select.select([], [self._stream], [])
+                else:
+                    left = left[taken:]
         except BrokenPipeError:
             raise
         except OSError as err:
@@ -127,6 +134,7 @@ def standard_output() -> LineOutput:
     """
     if sys.stdout is None:
         raise StorageError("standard output: cannot be written: it is closed")
+    sys.stdout.flush()
     return LineOutput(sys.stdout.buffer, "standard output")
 
 

@@ -45,7 +45,7 @@ from seq2seq.model_files import (
     WORKERS_FOLDER,
 )
 from seq2seq.new_model import load_any_tokenizer
-from seq2seq.precision import explain_precision
+from seq2seq.precision import explain_precision, resolve_precision
 from seq2seq.reporting import Onlooker, Reporter
 from seq2seq.runtime import memory_for
 from seq2seq.schedules import learning_rate
@@ -90,6 +90,7 @@ class Standing:
         plateaus: How often the plateau schedule has lowered the learning rate.
         seconds: Time spent.
         fingerprint: Of the text; see `Experiment`.
+        precision: Of the products.
         validated: Whether a round of training ends here, which validation follows.
     """
 
@@ -98,6 +99,7 @@ class Standing:
     plateaus: int = 0
     seconds: float = 0.0
     fingerprint: str = ""
+    precision: str = ""
     validated: bool = True
 
 
@@ -230,6 +232,7 @@ def _fingerprints(config: AnyConfig, folder: Path) -> dict[str, str]:
     settings = {
         key: value for key, value in flat_config(config).items() if not key.startswith("data.")
     }
+    settings["precision"] = resolve_precision(config.precision)
     tokenizer = sorted((folder / TOKENIZER_FOLDER).iterdir())
     encoded = sorted((folder / ENCODED_FOLDER).glob("*.bin"))
     return {
@@ -258,7 +261,10 @@ class _Run:
         updates = training.max_epochs * experiment.steps_per_epoch / self._batches_per_update
         self.total_steps = min(math.ceil(updates), training.max_steps or math.ceil(updates))
         self.step = 0
-        self._standing = Standing(best={}, fingerprint=experiment.fingerprint)
+        self._precision = resolve_precision(self._config.precision)
+        self._standing = Standing(
+            best={}, fingerprint=experiment.fingerprint, precision=self._precision
+        )
         self._best_saved: Mapping[str, Any] = {}
         self._begins_with_model = False  # that of --init, which nothing was learned by yet
         self._failed_saves = 0
@@ -313,7 +319,9 @@ class _Run:
             )
         self.step = checkpoint.step
         self._begins_with_model = not checkpoint.step
-        self._standing = replace(standing, fingerprint=self._experiment.fingerprint)
+        self._standing = replace(
+            standing, fingerprint=self._experiment.fingerprint, precision=self._precision
+        )
         set_aside_after(self._folder, self.step)
         best = self._standing.best
         if best and best["step"] not in checkpoint_steps(self._folder):
@@ -324,7 +332,13 @@ class _Run:
             write_best(self._folder, self._standing.best)
         else:
             (self._folder / BEST_FILE).unlink(missing_ok=True)
-        return [f"warning: {line}; going on from step {self.step}" for line in damaged]
+        notes = [f"warning: {line}; going on from step {self.step}" for line in damaged]
+        if standing.precision not in ("", self._precision):
+            notes.append(
+                f"warning: products were {standing.precision} until step {self.step} and are "
+                f"{self._precision} on this machine, so the result is not that of an unbroken run"
+            )
+        return notes
 
     def _standing_of(self, checkpoint: Checkpoint) -> Standing:
         try:
@@ -399,7 +413,7 @@ class _Run:
                     self._save(reporter, is_last=bool(signal_number) or self._is_complete())
                     self._saved_at = time.monotonic()
                     recent = RecentUpdates()
-                if signal_number and self.step < self.total_steps:
+                if signal_number and not self._is_complete():
                     raise Interrupted(
                         f"stopped by signal {signal_number} after step {self.step}, which is "
                         "saved; --resume goes on from there",
@@ -470,7 +484,10 @@ class _Run:
 
     def _score(self, reporter: Reporter | Onlooker, trained: Mapping[str, Any]) -> None:
         try:
-            with self._updater.averaged():
+            with (
+                self._updater.averaged(),
+                memory_for("validation", advice="make batches smaller (training.batch_tokens)"),
+            ):
                 validated = self._experiment.validate()
         except NotANumberError as err:
             raise self._diverged(str(err)) from err

@@ -28,13 +28,13 @@ class Details:
         target: The pieces said `[T]`, the end of sentence last unless it was cut off.
         log_probs: Natural logarithm of the probability of each `[T]`.
         attention: Where the model looked `[T, S]` float32, each row adding up to 1; None for a
-            model without attention.
+            model without attention. Details are equal whatever it is.
     """
 
     source: list[str]
     target: list[str]
     log_probs: list[float]
-    attention: np.ndarray | None
+    attention: np.ndarray | None = field(compare=False)
 
     @property
     def alignment(self) -> list[tuple[int, int]] | None:

@@ -112,7 +112,7 @@ class Updater:
 
         Returns:
             The sums over all batches, those of other processes included. If the gradient norm is
-            not finite, nothing was changed.
+            not finite, no weight was changed.
         """
         self._optimizer.learning_rate.assign(learning_rate)
         rounds = len(batches) // self._workers.local_replicas

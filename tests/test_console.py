@@ -90,12 +90,14 @@ def test_on_a_terminal_there_is_a_live_display(clock, monkeypatch):
     assert "10 of 10 lines read, 1 lines/s, 0:00 left" in sys.stderr.getvalue()
 
 
-def test_data_on_the_same_terminal_are_not_disturbed(clock, monkeypatch):
+@pytest.mark.parametrize("to_stdout", [True, False])
+def test_data_on_the_same_terminal_are_not_disturbed(clock, monkeypatch, to_stdout):
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(sys, "stdout", Terminal())
-    advance = Advance("lines read", unit="lines", total=10)
+    advance = Advance("lines read", unit="lines", total=10, to_stdout=to_stdout)
     assert list(advance.watch(taking(1.0, range(10), clock))) == list(range(10))
-    assert sys.stderr.getvalue() == ""
+    assert ("10 of 10 lines read" in sys.stderr.getvalue()) == (not to_stdout)
 
 
 class Closed(io.StringIO):

@@ -1,5 +1,6 @@
 """What rows have of their constraints and want next, and whose turn it is, by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -72,3 +73,18 @@ def test_the_best_of_each_number_take_turns_highest_number_first() -> None:
     turns = in_turns(scores, ids_met, 6)
     np.testing.assert_array_equal(turns, [[4, 3, 0, 1, 2, 5], [1, 5, 3, 0, 2, 4]])
     np.testing.assert_array_equal(in_turns(scores, ids_met, 2), turns[:, :2])
+
+
+def test_turns_are_those_of_plain_sorting() -> None:
+    random = np.random.default_rng(3)
+    scores = random.integers(-4, 0, [20, 12]).astype(np.float32)  # with ties
+    scores[random.random(scores.shape) < 0.2] = -np.inf
+    ids_met = random.integers(0, 3, scores.shape).astype(np.int32)
+    for row, found in enumerate(in_turns(scores, ids_met, 6).numpy()):
+        left = [i for i in range(12) if np.isfinite(scores[row, i])]
+        left.sort(key=lambda i: (-scores[row, i], i))
+        queues = [[i for i in left if ids_met[row, i] == met] for met in (2, 1, 0)]
+        turns = [i for turn in itertools.zip_longest(*queues) for i in turn if i is not None]
+        count = min(6, len(turns))
+        assert found[:count].tolist() == turns[:count]
+        assert not np.isfinite(scores[row, found[count:]]).any()

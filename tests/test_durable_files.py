@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from limited_files import largest_file
 
+from seq2seq import durable_files
 from seq2seq.durable_files import file_sha256, locked, write_whole
 from seq2seq.errors import LockedError, StorageError
 
@@ -130,3 +131,12 @@ def test_a_lock_that_fails_otherwise_is_a_storage_error(
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(StorageError, match="cannot be written: Input/output"), locked(tmp_path):
         pytest.fail("not locked")
+
+
+def test_a_folder_that_is_there_is_locked_whatever_its_parent_is(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(durable_files, "sync", refused)
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()

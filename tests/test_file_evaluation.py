@@ -164,3 +164,10 @@ def test_a_report_on_a_file_whose_name_is_not_utf8(source, tmp_path, capsysbinar
     given = ["evaluate", "--hypothesis", str(hypothesis), "--reference", str(source)]
     assert main([*given, "--report", str(page)]) == 0
     assert "/h?" in page.read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_scored_is_not_translated(not_loaded, source, capsysbinary, monkeypatch):
+    monkeypatch.setenv("SACREBLEU_SEED", "abc")
+    given = ["evaluate", not_loaded, "--source", str(source), "--reference", str(source)]
+    assert main(given) == 2
+    assert error_of(capsysbinary).startswith("error: SACREBLEU_SEED: got 'abc', expected a whole")

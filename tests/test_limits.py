@@ -80,3 +80,19 @@ def test_prefixes_force_ids_in_every_row_of_a_sentence() -> None:
 def test_limits_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         per_sentence(Limits(0, 9, **options), tf.constant(1))
+
+
+@pytest.mark.parametrize("kind", ["prefix", "constraints"])
+def test_there_is_a_row_for_each_sentence_or_one_for_all(kind: str) -> None:
+    row = [5, 6] if kind == "prefix" else [[5], [6]]
+    found = getattr(per_sentence(Limits(0, 9, **{kind: [row]}), tf.constant(3)), kind)
+    np.testing.assert_array_equal(found, [row] * 3)
+    with pytest.raises(UsageError, match=rf"^{kind}: got 2 rows, expected 3, one a sentence"):
+        per_sentence(Limits(0, 9, **{kind: [row, row]}), tf.constant(3))
+
+
+def test_ngrams_longer_than_any_number_of_ids_repeat_nothing() -> None:
+    logits = tf.zeros([1, 4])
+    limits = Limits(0, 9, no_repeat_ngram=3_000_000_000)
+    found = without_repeated_ngrams(logits, limits, tf.constant([[1, 1, 1]]), tf.constant(3))
+    np.testing.assert_array_equal(found, logits)

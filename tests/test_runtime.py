@@ -263,3 +263,9 @@ def test_devices_of_other_names_are_refused() -> None:
     device = typing.cast(Any, "cuda")
     with pytest.raises(UsageError, match="device: got 'cuda', expected auto, cpu or gpu"):
         start_tensorflow(device)
+
+
+def test_another_backend_of_keras_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(UsageError, match=r"^KERAS_BACKEND: got 'jax', expected 'tensorflow'"):
+        start_tensorflow("cpu")

@@ -191,5 +191,18 @@ def test_what_needs_a_beam_says_how_to_get_one(options, way):
         search_options(DecodingConfig(), **options).check_can_constrain()
 
 
+def test_ratios_are_not_rounded_past_a_whole_number():
+    options = search_options(DecodingConfig(), min_length_ratio=1.1, max_length_ratio=2.3)
+    assert 1.1 * 50 > 55
+    assert options.fewest_pieces(50) == 55
+    assert 2.3 * 50 + 10 < 125
+    assert options.most_pieces(50) == 125
+
+
+def test_banned_pieces_that_are_none_are_refused():
+    with pytest.raises(UsageError, match=r"^banned: got 5, expected a list of pieces"):
+        search_options(DecodingConfig(), banned=5)
+
+
 def test_banned_pieces_may_be_an_array():
     assert search_options(DecodingConfig(), banned=np.array(["a", "b"])).banned == ("a", "b")

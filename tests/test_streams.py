@@ -119,6 +119,23 @@ def test_standard_output_is_utf8_whatever_its_text_layer_is(monkeypatch, tmp_pat
         assert path.read_bytes() == "Größe\n".encode()  # there before the stream is closed
 
 
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_pipe_that_does_not_block_gets_all_of_it(buffering):
+    text = "".join(f"line {i} of many\n" for i in range(20_000))
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        os.fdopen(reading, "rb") as source,
+        os.fdopen(writing, "wb", buffering=buffering) as stream,
+    ):
+        written = pool.submit(LineOutput(stream, "out").write, text)
+        time.sleep(0.05)  # it is full by now
+        received = source.read(len(text))
+        written.result(10)
+    assert received == text.encode()
+
+
 class Terminal(io.BytesIO):
     def isatty(self):
         return True

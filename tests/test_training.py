@@ -457,6 +457,46 @@ def test_a_signal_in_the_last_step_changes_nothing(
     assert read_best(tmp_path / "model")["step"] == 6
 
 
+def test_a_signal_in_the_update_after_which_patience_ends_changes_nothing(
+    script: Script, text: Path, tmp_path: Path
+) -> None:
+    script.bleus = [10.0, 5.0]
+    script.events[3] = signalling(signal.SIGTERM)
+    config = config_for(
+        text, training__max_steps=50, validation__every_steps=1, validation__patience=2
+    )
+    result = train(config, tmp_path / "model")
+    assert (result.steps, result.stopped_early) == (3, True)
+
+
+def test_products_of_another_precision_than_before_are_told_of(
+    script: Script,
+    text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seq2seq.training.resolve_precision", lambda precision: "bfloat16")
+    train(config_for(text, training__max_steps=2), tmp_path / "model")
+    monkeypatch.setattr("seq2seq.training.resolve_precision", lambda precision: "float32")
+    told = "warning: products were bfloat16 until step 2 and are float32 on this machine"
+    for steps, times in ((4, 1), (6, 0)):  # from then on they are what they are
+        capsys.readouterr()
+        train(config_for(text, training__max_steps=steps), tmp_path / "model", resume=True)
+        assert capsys.readouterr().err.count(told) == times
+
+
+def test_too_little_memory_for_validation_is_told(
+    script: Script, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(experiment: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("seq2seq.translation_experiment.TranslationExperiment.validate", full)
+    with pytest.raises(UsageError, match="out of memory with validation"):
+        train(config_for(text, training__max_steps=2), tmp_path / "model")
+
+
 def test_a_second_signal_acts_at_once(script: Script, text: Path, tmp_path: Path) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -94,3 +94,12 @@ def test_a_copy_has_its_details_too(copied):
     assert again.details.target == hypothesis.details.target
     assert len(asked) == 2  # found already
     assert (again.pieces is hypothesis.pieces) == (copied is copy.copy)
+
+
+def test_details_with_attention_can_be_compared():
+    one, same, other = (
+        Details(["a", END], ["b", END], [-1.0, last], attention=np.full([2, 2], 0.5))
+        for last in (-2.0, -2.0, -3.0)
+    )
+    assert one == same
+    assert one != other
