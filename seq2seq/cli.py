@@ -466,9 +466,9 @@ def evaluate(
 ) -> None:
     """Print BLEU, chrF and TER, with sacreBLEU signatures, of a model or of given translations.
 
-    Beside each is half its 95 % confidence interval. Of a language model
-    print loss (nats), perplexity and bits per character of a text. BLEU splits words as the model's
-    validation does; 13a where no MODEL is given.
+    Beside each is half its 95 % confidence interval. BLEU splits words as the model's validation
+    does; 13a where no MODEL is given. Of a language model print loss (nats), perplexity and bits
+    per character of a text.
     """
     from seq2seq.file_evaluation import evaluate_files, score_file, score_test_text  # heavier
 

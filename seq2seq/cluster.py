@@ -92,7 +92,7 @@ def translate_files(
 
     Args:
         jobs: What `jobs_of` gives.
-        window_size: Of the options.
+        window_size: Of `SearchOptions`.
         workers: Processes that translate; None is one for each machine of the cluster.
         address: Of the cluster; None starts one on this machine, for as long as it is needed.
 

@@ -6,7 +6,7 @@ here, of sacreBLEU's counts of each sentence: its own bootstrap counts one side,
 as large, and its own randomisation no ties, which makes p far too small where few sentences differ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,14 +77,14 @@ def compare(
     seed, comparisons = resampling_seed(), []
     for metric in metrics(tokenizer, lowercase=lowercase):
         theirs, ours = (counts_of(metric, each, references) for each in (baseline, hypotheses))
-        score = score_of(metric)
+        score = score_of(metric, ours.sum(0))
         comparisons.append(
             Comparison(
-                name=metric._compute_score_from_stats(ours.sum(0).tolist()).name,
-                baseline=score(theirs.sum(0)),
-                value=score(ours.sum(0)),
-                bootstrap=_bootstrap(score, ours, theirs, seed=seed),
-                randomization=_randomization(score, ours, theirs, seed=seed),
+                name=score.name,
+                baseline=float(score_of(metric, theirs.sum(0)).score),
+                value=float(score.score),
+                bootstrap=_bootstrap(metric, ours, theirs, seed=seed),
+                randomization=_randomization(metric, ours, theirs, seed=seed),
                 signatures=(
                     _signature(metric, "bs", RESAMPLES, seed),
                     _signature(metric, "ar", _SWAPS, seed),
@@ -101,30 +101,28 @@ def _signature(metric: Any, test: str, draws: int, seed: int | None) -> str:
     return str(signature.format())
 
 
-def _bootstrap(
-    score: Callable[[Counts], float], ours: Counts, theirs: Counts, *, seed: int | None
-) -> float:
+def _bootstrap(metric: Any, ours: Counts, theirs: Counts, *, seed: int | None) -> float:
     """The share of samples whose difference is as far from the mean one as the real one from 0.
 
     A sample has the same sentences of both systems.
     """
     samples = samples_of(ours, seed=seed)
-    differences = np.array([score(times @ ours) - score(times @ theirs) for times in samples])
-    least = abs(score(ours.sum(0)) - score(theirs.sum(0))) - _ROUNDING
+    differences = np.array([_difference(metric, times @ ours, times @ theirs) for times in samples])
+    least = abs(_difference(metric, ours.sum(0), theirs.sum(0))) - _ROUNDING
     as_far = np.abs(differences - differences.mean()) >= least
     return (int(as_far.sum()) + 1) / (RESAMPLES + 1)
 
 
-def _randomization(
-    score: Callable[[Counts], float], ours: Counts, theirs: Counts, *, seed: int | None
-) -> float:
+def _randomization(metric: Any, ours: Counts, theirs: Counts, *, seed: int | None) -> float:
     """The share of ways to swap the systems' sentences that make a difference as large."""
-
-    def difference(moved: Counts) -> float:
-        return abs(score(ours.sum(0) + moved) - score(theirs.sum(0) - moved))
-
     gains = (theirs - ours)[(ours != theirs).any(1)]  # [sentences that differ, counts]
-    least = difference(np.zeros(ours.shape[1])) - _ROUNDING
     drawn = np.random.default_rng(seed)
+    our_sum, their_sum = ours.sum(0), theirs.sum(0)
+    least = abs(_difference(metric, our_sum, their_sum)) - _ROUNDING
     swaps = (drawn.integers(2, size=len(gains)) @ gains for _ in range(_SWAPS))
-    return (sum(difference(moved) >= least for moved in swaps) + 1) / (_SWAPS + 1)
+    as_far = (abs(_difference(metric, our_sum + m, their_sum - m)) >= least for m in swaps)
+    return (sum(as_far) + 1) / (_SWAPS + 1)
+
+
+def _difference(metric: Any, ours: Counts, theirs: Counts) -> float:
+    return float(score_of(metric, ours).score - score_of(metric, theirs).score)

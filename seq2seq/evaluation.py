@@ -7,7 +7,7 @@ score as many lines as the shorter side has and say nothing.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -125,7 +125,7 @@ def evaluate(
     seed, found = resampling_seed(), []
     for metric in metrics(tokenizer, lowercase=lowercase):
         counts = counts_of(metric, hypotheses, references)
-        interval = _interval(score_of(metric), counts, seed=seed)
+        interval = _interval(metric, counts, seed=seed)
         found.append(replace(_score(metric, counts), interval=interval))
     return Evaluation(
         sentences=len(hypotheses),
@@ -214,9 +214,9 @@ def counts_of(
     return np.array(metric._extract_corpus_statistics(list(hypotheses), texts), np.float64)
 
 
-def score_of(metric: Any) -> Callable[[Counts], float]:
-    """The score of a text whose counts these are."""
-    return lambda counts: float(metric._compute_score_from_stats(counts.tolist()).score)
+def score_of(metric: Any, counts: Counts) -> Any:
+    """sacreBLEU's score of a text that has these counts `[counts]`."""
+    return metric._compute_score_from_stats(counts.tolist())
 
 
 def samples_of(counts: Counts, *, seed: int | None) -> Iterator[NDArray[np.int64]]:
@@ -227,7 +227,7 @@ def samples_of(counts: Counts, *, seed: int | None) -> Iterator[NDArray[np.int64
 
 
 def _score(metric: Any, counts: Counts) -> Score:
-    score = metric._compute_score_from_stats(counts.sum(0).tolist())
+    score = score_of(metric, counts.sum(0))
     detail = ""
     if isinstance(metric, BLEU):
         precisions = "/".join(f"{precision:.1f}" for precision in score.precisions)
@@ -238,9 +238,10 @@ def _score(metric: Any, counts: Counts) -> Score:
     return Score(score.name, float(score.score), metric.get_signature().format(), detail)
 
 
-def _interval(score: Callable[[Counts], float], counts: Counts, *, seed: int | None) -> float:
+def _interval(metric: Any, counts: Counts, *, seed: int | None) -> float:
     """Half the width of the 95 % confidence interval of a score."""
-    scores = sorted(score(times @ counts) for times in samples_of(counts, seed=seed))
+    samples = samples_of(counts, seed=seed)
+    scores = sorted(float(score_of(metric, times @ counts).score) for times in samples)
     outside = RESAMPLES // 40  # on either side
     return (scores[-outside - 1] - scores[outside]) / 2
 

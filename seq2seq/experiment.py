@@ -43,9 +43,9 @@ class Experiment(Protocol):
     """One task's share of a training: its data, model, updates and scores.
 
     Made before the model folder is touched; `prepare` then lays out what the model needs beside its
-    weights, still beside a model that is overwritten, and `build` makes the model. Both the first
-    two find faults of the configuration and of the files it names; the attributes are there after
-    `build`.
+    weights, still beside a model that is overwritten, and `build` makes the model. Faults of the
+    configuration and of the files it names are found before `build`; the attributes are there after
+    it.
 
     Attributes:
         updater: Of the model.

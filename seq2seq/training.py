@@ -153,16 +153,17 @@ def train(
     if place and place.index:
         folder = chief / WORKERS_FOLDER / str(place.index)
     with locked(folder):
-        if resumes(folder, config, resume=resume, overwrite=overwrite, init=init):
+        goes_on = resumes(folder, config, resume=resume, overwrite=overwrite, init=init)
+        if goes_on:
             notes, workers = _lay_out(experiment, folder, place)
-            if workers.is_chief:
-                _check_room(experiment, folder)
         else:
             joins = chief if resume and folder != chief else None
             notes, workers = _begin(experiment, folder, place, init=init, joins=joins)
         with reporting_lost_workers():
             run = _Run(experiment, folder, workers)
             notes += run.restore()
+            if goes_on:
+                run.check_room()
             with run.reporter() as reporter:
                 for line in (*notes, *run.cautions(), run.summary()):
                     reporter.note(line)
@@ -358,6 +359,11 @@ class _Run:
                 f"{self._folder}: cannot be resumed with another text: a file that [data] names "
                 "has changed since this training began; set it back, or train into another folder"
             )
+
+    def check_room(self) -> None:
+        """Checks that there is room for a checkpoint, if another one will be made."""
+        if self._workers.is_chief and not self._is_complete():
+            _check_room(self._experiment, self._folder)
 
     def reporter(self) -> Reporter | Onlooker:
         """Who tells of it."""

@@ -795,7 +795,12 @@ def test_room_for_a_checkpoint_is_looked_for_before_training(
     with pytest.raises(StorageError, match=message):
         train(config_for(text), tmp_path / "model", overwrite=True)
     assert all(path.read_bytes() == content for path, content in before.items())
+    with pytest.raises(StorageError, match=message):
+        train(config_for(text), tmp_path / "model", resume=True)
     assert script.updates == []
+    # Where nothing is left to be done, no room is needed.
+    complete = train(config_for(text, training__max_steps=2), tmp_path / "model", resume=True)
+    assert complete.steps == 2
     monkeypatch.setattr(Path, "open", real)
     train(config_for(text), tmp_path / "model", resume=True)
     assert not (tmp_path / "model" / ".tmp-room").exists()
