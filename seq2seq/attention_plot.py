@@ -1,9 +1,10 @@
 """A picture of where the model looked: the attention of one translation."""
 
 from pathlib import Path
+from typing import Any
 
 from seq2seq.errors import UsageError
-from seq2seq.figures import new_figure, rendered
+from seq2seq.figures import fonts_for, new_figure, rendered
 from seq2seq.translation import Details
 
 FORMATS = ("png", "svg", "pdf")
@@ -26,9 +27,13 @@ def draw_attention(details: Details, kind: str) -> bytes:
     figure = new_figure(2.0 + 0.4 * columns, 1.4 + 0.32 * rows)
     axes = figure.add_subplot()
     image = axes.imshow(attention, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(columns), details.source, rotation=60, ha="left", parse_math=False)
+    text: dict[str, Any] = {
+        "family": fonts_for((*details.source, *details.target)),
+        "parse_math": False,
+    }
+    axes.set_xticks(range(columns), details.source, rotation=60, ha="left", **text)
     axes.xaxis.tick_top()
-    axes.set_yticks(range(rows), details.target, parse_math=False)
+    axes.set_yticks(range(rows), details.target, **text)
     figure.colorbar(image, label="attention weight")
     return rendered(figure, kind)
 

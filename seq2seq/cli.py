@@ -152,9 +152,10 @@ def translate(
         typer.Option(
             "--output",
             "-o",
-            help="File to write when all is done, which must not exist; with --engine ray the "
-            "folder of such files, named as the inputs.",
+            help="File to write when all is done, which must not exist; - is stdout. With --engine "
+            "ray the folder of such files, named as the inputs.",
             show_default="stdout",
+            callback=lambda path: None if path == Path("-") else path,
         ),
     ] = None,
     resume: Annotated[

@@ -181,7 +181,8 @@ class LanguageModel:
         from seq2seq.runtime import memory_for
 
         with memory_for(f"{samples} samples at a time", advice="draw fewer"):
-            parts = list(self._drawn(prime, length, sampling, samples, _DRAWN_AT_A_TIME))
+            start = self._begun(prime, samples)
+            parts = list(self._drawn(start, length, sampling, _DRAWN_AT_A_TIME))
         return [self.tokenizer.decode(row) for row in np.concatenate(parts, axis=1)]
 
     def stream(
@@ -196,7 +197,7 @@ class LanguageModel:
     ) -> Iterator[str]:
         """One text as by `generate`, part by part as it is drawn."""
         length, sampling = self._options(length, temperature, top_k, top_p, seed)
-        return self._streamed(prime, length, sampling)
+        return self._streamed(self._begun(prime, 1), length, sampling)
 
     def log_probs(self, text: str) -> list[float]:
         """The log-probability of each symbol of `text` given those before, natural logarithms.
@@ -277,10 +278,10 @@ class LanguageModel:
         )
 
     def _drawn(
-        self, prime: str, length: int, sampling: Sampling, samples: int, at_a_time: int
+        self, start: "Start", length: int, sampling: Sampling, at_a_time: int
     ) -> Iterator[np.ndarray]:
         """Ids `[samples, up to at_a_time]` until there are `length`."""
-        start, position = self._begun(prime, samples), 0
+        position = 0
         while position < length:
             part = min(at_a_time, length - position)
             drawn, start = self._compiled.draw(start, part, position=position, sampling=sampling)
@@ -301,9 +302,9 @@ class LanguageModel:
             state = self._compiled.read(part[None], state)
         return Start(np.full(samples, ids[-1], np.int32), repeat_rows(state, samples))
 
-    def _streamed(self, prime: str, length: int, sampling: Sampling) -> Iterator[str]:
+    def _streamed(self, start: "Start", length: int, sampling: Sampling) -> Iterator[str]:
         waiting: list[int] = []  # bytes of which no whole character is known yet
-        for ids in self._drawn(prime, length, sampling, 1, _STREAMED_AT_A_TIME):
+        for ids in self._drawn(start, length, sampling, _STREAMED_AT_A_TIME):
             waiting += ids[0].tolist()
             whole = len(waiting)
             while (text := self.tokenizer.decode(waiting[:whole])).endswith(_REPLACEMENT):

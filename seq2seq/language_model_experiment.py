@@ -21,6 +21,8 @@ from seq2seq.text_tokenizer import load_text_tokenizer, make_text_tokenizer
 from seq2seq.updates import Updater
 from seq2seq.workers import Workers
 
+_UNREAD_SHARE = 0.01  # of the training text; more is warned about
+
 
 class WindowBatch(NamedTuple):
     """One window of every text, for `LanguageModelObjective`.
@@ -58,13 +60,18 @@ class LanguageModelExperiment:
         self.validates = self._validation_characters > 0
 
     def prepare(self, folder: Path) -> list[str]:
-        """Writes `tokenizer/` and `encoded/`."""
+        """Writes `tokenizer/` and `encoded/`, and opens the encoded text."""
         path = folder / TOKENIZER_FOLDER
         if not (folder / CONFIG_FILE).exists():
             make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
         self._tokenizer = load_text_tokenizer(path)
         counts = encode_text(self._parts, self._tokenizer, folder / ENCODED_FOLDER)
         del self._parts  # the text itself is not needed any more, and may be large
+        self._ids = TextIds.open(folder / ENCODED_FOLDER)
+        self.fingerprint = self._ids.fingerprint
+        training = self.config.training
+        self._windows = Windows(self._ids.training, training.batch_size, training.window)
+        self.steps_per_epoch = self._windows.steps
         told = f"{counts.training.symbols:,} symbols, {self._tokenizer.vocabulary_size:,} different"
         told += f"; validation {counts.validation.symbols:,}, test {counts.test.symbols:,}"
         parts = {
@@ -72,10 +79,17 @@ class LanguageModelExperiment:
             "validation": counts.validation,
             "test": counts.test,
         }
-        return [told, *(_warning(name, part) for name, part in parts.items() if part.unknown)]
+        notes = [told, *(_warning(name, part) for name, part in parts.items() if part.unknown)]
+        if self._windows.unread > _UNREAD_SHARE * counts.training.symbols:
+            notes.append(
+                f"warning: the last {self._windows.unread:,} symbols of the training text fill no "
+                f"window of {training.batch_size} x {training.window} and are not trained on; a "
+                "smaller training.batch_size or training.window leaves fewer"
+            )
+        return notes
 
     def build(self, folder: Path, workers: Workers) -> None:
-        """Makes model and updater, and opens the encoded text."""
+        """Makes model and updater."""
         config, training = self.config, self.config.training
         self._decoder = build_language_model(
             config.model,
@@ -90,10 +104,6 @@ class LanguageModelExperiment:
             training, objective, seed=config.seed, shards=shards_of_a_batch(), workers=workers
         )
         self._model = LanguageModel(config, self._tokenizer, self._decoder)
-        self._ids = TextIds.open(folder / ENCODED_FOLDER)
-        self.fingerprint = self._ids.fingerprint
-        self._windows = Windows(self._ids.training, training.batch_size, training.window)
-        self.steps_per_epoch = self._windows.steps
 
     @contextmanager
     def batches(self, numbers: Iterable[int]) -> Iterator[Iterator[LocatedBatch]]:

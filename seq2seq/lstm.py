@@ -11,7 +11,7 @@ multiplied first, for all positions: `W [4H, I] @ x [T, I, B]`; a step is then o
 `U [4H, H] @ h [H, B]`, half the weights, which stay closer to the processor. The right operand of a
 product is repacked at every call, and here that is the small state and not the large weights; the
 four gates are contiguous rows. Products run in the layer's compute dtype (float32 or bfloat16),
-everything else in float32.
+everything else in float32. On a GPU cuDNN computes all of a sequence, in the compute dtype.
 
 Shapes: B sequences, T time steps, I input features, H units, N rows.
 """

@@ -222,6 +222,7 @@ class Windows:
     Attributes:
         length: M.
         steps: Windows in one pass over the text.
+        unread: Symbols at the end of the text that are in no window, neither read nor predicted.
 
     Args:
         ids: The text, `[T]`.
@@ -243,6 +244,7 @@ class Windows:
         self.length = length
         self.steps = (len(ids) - 1) // (rows * length)
         used = rows * self.steps * length
+        self.unread = len(ids) - 1 - used
         self._inputs = ids[:used].reshape(rows, -1)  # [N, steps * M]
         self._targets = ids[1 : used + 1].reshape(rows, -1)
 

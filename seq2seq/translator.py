@@ -259,9 +259,14 @@ class Translator:
         scores = {row: math.fsum(details.log_probs) for row, details in explained}
         return [scores[row] for row in range(len(scores))]
 
-    def count_truncated(self, sources: Sequence[str]) -> int:
-        """How many texts have more than `most_source_pieces`."""
-        ids = self.tokenizers.source.encode_batch(sources)
+    def count_truncated(self, sources: Iterable[str]) -> int:
+        """How many texts have more than `most_source_pieces`.
+
+        Raises:
+            UsageError: `sources` is not an iterable of str.
+            DataError: A text that is not valid Unicode.
+        """
+        ids = self.tokenizers.source.encode_batch(checked_texts("sources", sources))
         return sum(len(each) > self.most_source_pieces for each in ids)
 
     def explain(

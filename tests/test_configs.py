@@ -95,6 +95,8 @@ def test_the_published_run_has_its_settings_and_its_number_of_updates():
 # What a plain model is trained with otherwise: it learns more slowly, and knows more by heart.
 OF_PLAIN_MODELS = {
     "model.attention",
+    "model.attention_heads",
+    "model.bridge",
     "model.dropout",
     "training.consistency",
     "training.ema_decay",

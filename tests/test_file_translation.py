@@ -41,6 +41,13 @@ def test_one_line_in_is_one_line_out_in_order(loaded, translator, source, capsys
     assert errors.endswith(" sentences/s\n")
 
 
+def test_a_dash_is_standard_output(loaded, source, tmp_path, monkeypatch, capsysbinary):
+    monkeypatch.chdir(tmp_path)
+    assert main(["translate", loaded, str(source), "--output", "-"]) == 0
+    assert len(output_of(capsysbinary)[0]) == 5
+    assert not (tmp_path / "-").exists()
+
+
 def test_options_reach_the_search(loaded, translator, source, capsysbinary):
     arguments = "--beam-size 2 --length-penalty 0.3 --batch-size 2 --max-length 5"
     assert main(["translate", loaded, str(source), *arguments.split()]) == 0

@@ -160,7 +160,7 @@ def test_bytes_that_are_no_text_are_streamed_as_they_are_written_whole(
         ids = np.frombuffer(content, np.uint8)[None]
         chunks = [ids[:, at : at + at_a_time] for at in range(0, len(content), at_a_time)]
         monkeypatch.setattr(language_model, "_drawn", lambda *_, chunks=chunks: chunks)
-        parts = list(language_model._streamed("", len(content), Sampling()))
+        parts = list(language_model._streamed(None, len(content), Sampling()))
         assert "".join(parts) == content.decode("utf-8", "replace")
 
 
@@ -211,6 +211,9 @@ def test_draws_follow_the_models_distribution(language_model, weights):
 def test_options_out_of_range_are_refused(language_model, options, message):
     with pytest.raises(UsageError, match=message):
         language_model.generate(**options)
+    if "samples" not in options:
+        with pytest.raises(UsageError, match=message):
+            language_model.stream(**options)  # before any of it is asked for
 
 
 def test_more_candidates_than_symbols_are_all(language_model):

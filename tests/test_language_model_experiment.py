@@ -221,6 +221,20 @@ def test_the_share_of_unknown_symbols_stands_beside_what_they_make_better(
     assert "unknown" not in records_of(tmp_path / "all", "validation")[-1]
 
 
+def test_what_fills_no_window_is_told(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"training__max_epochs": 1, "validation__sample_length": 0}
+    train(config_for(text, **options), tmp_path / "model")
+    # 134 symbols, of which the first is predicted by none: 5 windows of 4 x 6, and 13 more.
+    assert (
+        "warning: the last 13 symbols of the training text fill no window of 4 x 6 and are not "
+        "trained on; a smaller training.batch_size or training.window leaves fewer"
+    ) in capsys.readouterr().err
+    train(config_for(text, training__window=33, **options), tmp_path / "one")  # 4 * 33, and 1 more
+    assert "fill no window" not in capsys.readouterr().err
+
+
 def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("abc abc", encoding="utf-8")

@@ -269,6 +269,7 @@ def test_rows_follow_on_and_only_an_incomplete_window_is_left(rows, length, more
     assert inputs.reshape(-1).tolist() == list(range(used))
     assert targets.tolist() == (inputs + 1).tolist()
     assert 0 <= len(ids) - 1 - used < rows * length
+    assert windows.unread == len(ids) - 1 - used
 
 
 def test_windows_are_arrays_of_their_own_that_tensorflow_takes():

@@ -237,6 +237,13 @@ def test_score_of_a_translation_is_its_log_probability(translator):
     assert compared
 
 
+def test_only_lists_of_texts_are_counted(translator):
+    assert translator.count_truncated(iter([SENTENCES[0], "a " * 200])) == 1
+    for sources in ("abc", 3, [b"abc"]):
+        with pytest.raises(UsageError, match=r"sources.*: got (str|int|bytes), expected"):
+            translator.count_truncated(sources)
+
+
 def test_score_of_nothing_is_nothing(without_model):
     assert without_model.score([], []) == []
 
