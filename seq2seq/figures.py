@@ -46,14 +46,13 @@ def fonts_for(texts: Iterable[str]) -> list[str]:
     """
     from matplotlib import font_manager
 
-    fonts = font_manager.fontManager.ttflist
-    default = font_manager.FontProperties().get_family()
+    default = font_manager.FontProperties()
     missing = {ord(each) for each in "".join(texts)} - _characters(font_manager.findfont(default))
-    chosen = list(default)
-    for font in sorted(fonts, key=lambda font: font.name):
-        if not missing:
-            break
-        if found := missing & _characters(font.fname):
+    chosen = list(default.get_family())
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: font.name):
+        # That one, which is matplotlib's own, has boxes for all characters.
+        found = set() if "Last Resort" in font.name else missing & _characters(font.fname)
+        if found:
             chosen.append(font.name)
             missing -= found
     if missing:
