@@ -65,7 +65,8 @@ The modules in reading order: each uses none but those above it. Those marked * 
     fine_tuning       training that begins with another model's weights
     training_folder   a model folder made ready for training: new, resumed or overwritten
     training_records * what happened in a training, as records for metrics.jsonl
-    training        * the loop: updates, validation, early stopping
+    training_loop   * updates, validation, early stopping, checkpoints
+    training        * from a configuration to a model folder
     averaging         the mean of a model's newest checkpoints
     translation_graph * a translator and its tokenizers as one graph: strings in, strings out
     export            that graph as a SavedModel, verified and published whole

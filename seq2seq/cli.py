@@ -36,7 +36,7 @@ from seq2seq.translator import Translator
 
 if TYPE_CHECKING:
     from seq2seq.generator import TextScore
-    from seq2seq.training import TrainingResult
+    from seq2seq.training_loop import TrainingResult
 
 _BETWEEN_SAMPLES = "-" * 20
 

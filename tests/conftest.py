@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 
 # What is imported by another one comes before it.
-pytest_plugins = ("model_fixtures", "language_model_fixtures", "cli_fixtures", "config_fixtures")
+pytest_plugins = (
+    "model_fixtures",
+    "language_model_fixtures",
+    "training_fixtures",
+    "cli_fixtures",
+    "config_fixtures",
+)
 
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost", "")
 

@@ -232,3 +232,22 @@ def weights_and_state(folder: Path) -> dict[str, bytes]:
 
 def losses_of(folder: Path) -> list[tuple[int, str, str]]:
     return [(each["step"], each["split"], each["loss"].hex()) for each in metrics_of(folder)]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """The script of all training in a test; a second run goes on in it."""
+    with scripted(Script()) as script:
+        yield script
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def event() -> None:
+        raise error
+
+    return event

@@ -13,7 +13,8 @@ from training_fixtures import config_for, weights_and_state, write_corpus
 from verdicts import Verdict, two_at_a_time
 
 from seq2seq.config import AnyConfig
-from seq2seq.training import _Run, train
+from seq2seq.training import train
+from seq2seq.training_loop import TrainingLoop
 
 STEPS = 12  # of a training that is resumed from each of them
 
@@ -94,13 +95,13 @@ def _configs(work: Path, seed: int) -> list[AnyConfig]:
 
 def _train_with_copies(config: AnyConfig, folder: Path) -> None:
     """Trains, and copies the model folder whenever a step is saved."""
-    real = _Run._save
+    real = TrainingLoop._save
 
-    def save(run: _Run, *arguments: Any, **options: Any) -> None:
-        real(run, *arguments, **options)
-        shutil.copytree(folder, folder.with_name(f"{folder.name}-step-{run.step}"))
+    def save(loop: TrainingLoop, *arguments: Any, **options: Any) -> None:
+        real(loop, *arguments, **options)
+        shutil.copytree(folder, folder.with_name(f"{folder.name}-step-{loop.step}"))
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_Run, "_save", save)
+        patched.setattr(TrainingLoop, "_save", save)
         train(config, folder)
     assert weights_and_state(folder)
