@@ -9,7 +9,7 @@ are used again for as long as that stays the same.
 import hashlib
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,7 +84,12 @@ class TextEncoders(Protocol):
 
 
 def encode_corpus(
-    config: Config, tokenizers: TextEncoders, folder: Path, *, validation: Sequence[Pair] = ()
+    config: Config,
+    tokenizers: TextEncoders,
+    folder: Path,
+    *,
+    validation: Sequence[Pair] = (),
+    check: Callable[[str], None] = lambda fingerprint: None,
 ) -> PairCounts:
     """Writes the ids of the training pairs to `folder`, for `ParallelIds` to open.
 
@@ -100,6 +105,8 @@ def encode_corpus(
         tokenizers: What makes ids of the text.
         folder: Made, or replaced if it has nothing but an encoded corpus in it.
         validation: Pairs to be counted where they are training pairs too.
+        check: Given the fingerprint of new ids before they take their place. If it raises, `folder`
+            is as it was.
 
     Raises:
         StorageError: A file cannot be read or `folder` cannot be written.
@@ -125,7 +132,9 @@ def encode_corpus(
         for path, stamp in zip(paths, stamps, strict=True):
             if _stamp(path) != stamp:
                 raise DataError(f"{path}: changed while it was read; run again when it is complete")
-        write_manifest(temporary, {"key": key, "counts": asdict(counts), "arrays": arrays})
+        manifest = {"key": key, "counts": asdict(counts), "arrays": arrays}
+        check(fingerprint(manifest))
+        write_manifest(temporary, manifest)
     return counts
 
 

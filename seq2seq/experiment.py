@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from seq2seq.config import AnyConfig
+from seq2seq.errors import UsageError
 from seq2seq.updates import Updater
 from seq2seq.workers import Workers
 
@@ -23,6 +24,24 @@ class Validation(NamedTuple):
 
     scores: Mapping[str, Any]
     samples: Sequence[Mapping[str, str]]
+
+
+def check_same_text(folder: Path, before: str, now: str) -> None:
+    """Checks that the training in `folder` goes on with the text that it began with.
+
+    Args:
+        folder: For the message.
+        before: The fingerprint of the text that it began with; "" if that is not known.
+        now: That of the text it is given.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if before not in ("", now):
+        raise UsageError(
+            f"{folder}: cannot be resumed with another text: a file that [data] names has changed "
+            "since this training began; set it back, or train into another folder"
+        )
 
 
 class LocatedBatch(NamedTuple):
@@ -67,10 +86,15 @@ class Experiment(Protocol):
         """The experiment, with absolute paths."""
         ...
 
-    def prepare(self, folder: Path) -> list[str]:
+    def prepare(self, folder: Path, *, text: str = "") -> list[str]:
         """Writes tokenizer and encoded text, or takes what is there of a model; what to tell.
 
-        `folder` has either a configuration and a tokenizer, or nothing.
+        Args:
+            folder: It has either a configuration and a tokenizer, or nothing.
+            text: The fingerprint of the text that the training in `folder` began with, if known.
+
+        Raises:
+            UsageError: It is to go on with another text; nothing in `folder` has changed.
         """
         ...
 

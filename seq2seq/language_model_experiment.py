@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.config import LanguageModelConfig
-from seq2seq.experiment import LocatedBatch, Validation
+from seq2seq.experiment import LocatedBatch, Validation, check_same_text
 from seq2seq.generator import LanguageModel
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_language_model
@@ -59,13 +59,18 @@ class LanguageModelExperiment:
         self._validation_characters = len(self._parts.validation)
         self.validates = self._validation_characters > 0
 
-    def prepare(self, folder: Path) -> list[str]:
-        """Writes `tokenizer/` and `encoded/`, and opens the encoded text."""
+    def prepare(self, folder: Path, *, text: str = "") -> list[str]:
+        """Writes `tokenizer/` and `encoded/`, and opens the encoded text; see `Experiment`."""
         path = folder / TOKENIZER_FOLDER
         if not (folder / CONFIG_FILE).exists():
             make_text_tokenizer(self.config.tokenizer, self._parts.training).save(path)
         self._tokenizer = load_text_tokenizer(path)
-        counts = encode_text(self._parts, self._tokenizer, folder / ENCODED_FOLDER)
+        counts = encode_text(
+            self._parts,
+            self._tokenizer,
+            folder / ENCODED_FOLDER,
+            check=lambda ids: check_same_text(folder, text, ids),
+        )
         del self._parts  # the text itself is not needed any more, and may be large
         self._ids = TextIds.open(folder / ENCODED_FOLDER)
         self.fingerprint = self._ids.fingerprint

@@ -6,7 +6,7 @@
 Legend of shapes: N rows, texts that are read side by side; M symbols in a window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -136,7 +136,13 @@ def split_text(data: TextDataConfig) -> TextParts:
     return TextParts(text[:validation_start], validation, test)
 
 
-def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> TextCounts:
+def encode_text(
+    parts: TextParts,
+    tokenizer: TextTokenizer,
+    folder: Path,
+    *,
+    check: Callable[[str], None] = lambda fingerprint: None,
+) -> TextCounts:
     """Writes the ids of `parts` to `folder`, for `TextIds` to open.
 
     Where `folder` already has the ids of the same parts and tokenizer, they stay. Otherwise a
@@ -147,6 +153,8 @@ def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> Tex
         parts: What `split_text` gives.
         tokenizer: Made of the training part.
         folder: Made, or replaced if it has nothing but encoded text in it.
+        check: Given the fingerprint of new ids before they take their place. If it raises, `folder`
+            is as it was.
 
     Raises:
         StorageError: `folder` cannot be written.
@@ -165,7 +173,9 @@ def encode_text(parts: TextParts, tokenizer: TextTokenizer, folder: Path) -> Tex
                 array.append(ids)
                 arrays[name] = array.finish()
         counts = TextCounts(found["training"], found["validation"], found["test"])
-        write_manifest(temporary, {"key": key, "counts": asdict(counts), "arrays": arrays})
+        manifest = {"key": key, "counts": asdict(counts), "arrays": arrays}
+        check(fingerprint(manifest))
+        write_manifest(temporary, manifest)
     return counts
 
 

@@ -17,7 +17,12 @@ from seq2seq.new_model import load_any_tokenizer
 from seq2seq.precision import resolve_precision
 from seq2seq.runtime import memory_for
 from seq2seq.training_folder import new_start, resumes, size_of_model
-from seq2seq.training_loop import TrainingLoop, TrainingResult, check_room_to_save
+from seq2seq.training_loop import (
+    TrainingLoop,
+    TrainingResult,
+    check_room_to_save,
+    trained_text,
+)
 from seq2seq.translation_experiment import TranslationExperiment
 from seq2seq.worker_place import Place
 from seq2seq.workers import Workers, check_shared, reporting_lost_workers, start_workers
@@ -75,7 +80,7 @@ def train(
     with locked(folder):
         goes_on = resumes(folder, config, resume=resume, overwrite=overwrite, init=init)
         if goes_on:
-            notes, workers = _lay_out(experiment, folder, place)
+            notes, workers = _lay_out(experiment, folder, place, text=trained_text(folder))
         else:
             joins = chief if resume and folder != chief else None
             notes, workers = _begin(experiment, folder, place, init=init, joins=joins)
@@ -84,6 +89,7 @@ def train(
             notes += loop.restore()
             if goes_on:
                 loop.check_room()
+                write_whole(folder / CONFIG_FILE, dump_config(config))
             with loop.reporter() as reporter:
                 for line in (*notes, *loop.cautions(), loop.summary()):
                     reporter.note(line)
@@ -91,14 +97,13 @@ def train(
 
 
 def _lay_out(
-    experiment: Experiment, folder: Path, place: Place | None
+    experiment: Experiment, folder: Path, place: Place | None, *, text: str = ""
 ) -> tuple[list[str], Workers]:
     """Lays out in `folder` what a training needs and makes its model; what to tell, and who trains.
 
-    After that nothing is missing but updates.
+    After that nothing is missing but updates. `text` is what `trained_text` says.
     """
-    notes = experiment.prepare(folder)
-    write_whole(folder / CONFIG_FILE, dump_config(experiment.config))
+    notes = experiment.prepare(folder, text=text)
     workers = start_workers(place, experiment.batches_per_update)
     with reporting_lost_workers():
         workers.check_same(_fingerprints(experiment.config, folder))
@@ -127,6 +132,7 @@ def _begin(
             load_any_tokenizer(joins, config).save(staging / TOKENIZER_FOLDER)
             write_whole(staging / CONFIG_FILE, dump_config(config))
         notes, workers = _lay_out(experiment, staging, place)
+        write_whole(staging / CONFIG_FILE, dump_config(config))
         if workers.is_chief:
             check_room_to_save(experiment, folder, freed=size_of_model(folder))
     if init:

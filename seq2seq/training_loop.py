@@ -27,9 +27,8 @@ from seq2seq.errors import (
     ModelError,
     NotANumberError,
     StorageError,
-    UsageError,
 )
-from seq2seq.experiment import Experiment, LocatedBatch
+from seq2seq.experiment import Experiment, LocatedBatch, check_same_text
 from seq2seq.model_files import BEST_FILE
 from seq2seq.precision import explain_precision, resolve_precision
 from seq2seq.reporting import Onlooker, Reporter
@@ -139,25 +138,13 @@ class TrainingLoop:
         self._standing = replace(standing, rounds_without_better=rounds, plateaus=plateaus)
 
     def _restore(self) -> list[str]:
-        if not checkpoint_steps(self._folder):
-            if (gone := read_best(self._folder)) is not None:
-                raise ModelError(
-                    f"{self._folder}: the best step is {gone['step']}, and there is no checkpoint "
-                    "in it any more; --overwrite starts anew"
-                )
+        if (saved := _load(self._folder)) is None:
             return []
-        checkpoint, damaged = load_newest_checkpoint(self._folder)
-        standing = self._standing_of(checkpoint)
-        self._check_same_text(standing)
+        checkpoint, standing, damaged = saved
+        check_same_text(self._folder, standing.fingerprint, self._experiment.fingerprint)
         self._updater.load(checkpoint.weights)
         if checkpoint.optimizer:
             self._updater.load_optimizer_state(checkpoint.optimizer)
-        elif checkpoint.step:
-            raise ModelError(
-                f"{self._folder}: cannot be resumed: it has the mean of weights, as seq2seq "
-                f"average makes it, and no optimizer; --init {self._folder} begins a training with "
-                "them in another folder"
-            )
         self.step = checkpoint.step
         self._begins_with_model = not checkpoint.step
         self._standing = replace(
@@ -180,25 +167,6 @@ class TrainingLoop:
                 f"{self._precision} on this machine, so the result is not that of an unbroken run"
             )
         return notes
-
-    def _standing_of(self, checkpoint: Checkpoint) -> Standing:
-        try:
-            standing = Standing(**checkpoint.state)
-            if standing.best:
-                int(standing.best["step"])
-        except (TypeError, KeyError, ValueError) as err:
-            raise ModelError(
-                f"{self._folder}: checkpoint of step {checkpoint.step}: its state of training is "
-                f"none of this version ({type(err).__name__}: {err})"
-            ) from err
-        return standing
-
-    def _check_same_text(self, before: Standing) -> None:
-        if before.fingerprint not in ("", self._experiment.fingerprint):
-            raise UsageError(
-                f"{self._folder}: cannot be resumed with another text: a file that [data] names "
-                "has changed since this training began; set it back, or train into another folder"
-            )
 
     def check_room(self) -> None:
         """Checks that there is room for a checkpoint, if another one will be made."""
@@ -398,6 +366,43 @@ class TrainingLoop:
 
     def _seconds(self) -> float:
         return self._standing.seconds + time.monotonic() - self._started
+
+
+def trained_text(folder: Path) -> str:
+    """The fingerprint of the text that the training in `folder` began with; "" if none is known.
+
+    Raises:
+        ModelError: There are checkpoints, but none can be gone on with.
+    """
+    saved = _load(folder)
+    return saved[1].fingerprint if saved else ""
+
+
+def _load(folder: Path) -> tuple[Checkpoint, Standing, list[str]] | None:
+    """The newest checkpoint, where training stood then, and a line for each damaged newer one."""
+    if not checkpoint_steps(folder):
+        if (gone := read_best(folder)) is not None:
+            raise ModelError(
+                f"{folder}: the best step is {gone['step']}, and there is no checkpoint in it any "
+                "more; --overwrite starts anew"
+            )
+        return None
+    checkpoint, damaged = load_newest_checkpoint(folder)
+    try:
+        standing = Standing(**checkpoint.state)
+        if standing.best:
+            int(standing.best["step"])
+    except (TypeError, KeyError, ValueError) as err:
+        raise ModelError(
+            f"{folder}: checkpoint of step {checkpoint.step}: its state of training is none of "
+            f"this version ({type(err).__name__}: {err})"
+        ) from err
+    if checkpoint.step and not checkpoint.optimizer:
+        raise ModelError(
+            f"{folder}: cannot be resumed: it has the mean of weights, as seq2seq average makes "
+            f"it, and no optimizer; --init {folder} begins a training with them in another folder"
+        )
+    return checkpoint, standing, damaged
 
 
 def check_room_to_save(experiment: Experiment, folder: Path, *, freed: int = 0) -> None:

@@ -11,7 +11,7 @@ from seq2seq.batches import BatchPlan, batches_from
 from seq2seq.config import Config
 from seq2seq.corpus import ParallelIds, encode_corpus
 from seq2seq.evaluation import bleu_metric
-from seq2seq.experiment import LocatedBatch, Validation
+from seq2seq.experiment import LocatedBatch, Validation, check_same_text
 from seq2seq.model_files import CONFIG_FILE, ENCODED_FOLDER, TOKENIZER_FOLDER
 from seq2seq.models import build_model
 from seq2seq.objectives import TranslationObjective
@@ -44,14 +44,18 @@ class TranslationExperiment:
         self._validation_counts = PairCounts()
         self._pairs = validation_pairs(config.data, self._validation_counts)
 
-    def prepare(self, folder: Path) -> list[str]:
-        """Writes `tokenizer/` and `encoded/`."""
+    def prepare(self, folder: Path, *, text: str = "") -> list[str]:
+        """Writes `tokenizer/` and `encoded/`; see `Experiment`."""
         path = folder / TOKENIZER_FOLDER
         if not (folder / CONFIG_FILE).exists():
             prepare_tokenizers(self.config).save(path)
         self._tokenizers = TokenizerPair.load(path)
         counts = encode_corpus(
-            self.config, self._tokenizers, folder / ENCODED_FOLDER, validation=self._pairs
+            self.config,
+            self._tokenizers,
+            folder / ENCODED_FOLDER,
+            validation=self._pairs,
+            check=lambda ids: check_same_text(folder, text, self._fingerprint_with(ids)),
         )
         self._sampler = None
         if self.config.training.subword_sampling:
@@ -63,6 +67,11 @@ class TranslationExperiment:
             )
         warnings = [f"warning: {warning}" for warning in counts.warnings()]
         return [counts.summary(), f"validation {self._validation_summary()}", *warnings]
+
+    def _fingerprint_with(self, training: str) -> str:
+        """That of the whole text, of that of the training text."""
+        texts = [training, *(pair[1:] for pair in self._pairs)]
+        return sha256(repr(texts).encode()).hexdigest()
 
     def _validation_summary(self) -> str:
         """What became of the validation pairs: all that can be read are scored."""
@@ -107,8 +116,7 @@ class TranslationExperiment:
         )
         self._validator = Validator(config, self._tokenizers, self._model, self._pairs)
         self._corpus = ParallelIds.open(folder / ENCODED_FOLDER)
-        texts = [self._corpus.fingerprint, *(pair[1:] for pair in self._pairs)]
-        self.fingerprint = sha256(repr(texts).encode()).hexdigest()
+        self.fingerprint = self._fingerprint_with(self._corpus.fingerprint)
         self._plan = BatchPlan(
             self._corpus.source_lengths,
             self._corpus.target_lengths,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from language_model_fixtures import TEXT, expected_log_probs, language_model_config
+from training_fixtures import files_of
 
 from seq2seq.checkpoint import load_best_weights, load_newest_checkpoint, read_best
 from seq2seq.config import LanguageModelConfig
@@ -247,19 +248,21 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
 def test_a_text_that_is_too_short_costs_no_other_model(text: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     train(config_for(text, training__max_epochs=1), folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_of(folder)
     with pytest.raises(DataError, match="are needed"):
         train(config_for(text, training__window=1000), folder, overwrite=True)
-    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    after = files_of(folder)
     assert after == before
 
 
 def test_another_text_is_not_gone_on_with(text: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     train(config_for(text, training__max_epochs=1), folder)
+    before = files_of(folder)
     text.write_text(TEXT.replace("dog", "god", 1), encoding="utf-8", newline="")
     with pytest.raises(UsageError, match="cannot be resumed with another text: a file that"):
         train(config_for(text, training__max_epochs=2), folder, resume=True)
+    assert files_of(folder) == before
 
 
 def test_another_experiment_is_not_gone_on_with(text: Path, tmp_path: Path) -> None:

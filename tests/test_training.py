@@ -18,6 +18,7 @@ from training_fixtures import (
     Killed,
     Script,
     config_for,
+    files_of,
     losses_of,
     metrics_of,
     raising,
@@ -144,7 +145,7 @@ def test_a_folder_with_a_model_is_not_overwritten_unasked(
 ) -> None:
     folder, config = tmp_path / "model", config_for(text)
     train(config, folder)
-    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = files_of(folder)
     del files[folder / ".lock"]
     message = "model: holds a model already; --resume goes on with it, --overwrite deletes it"
     with pytest.raises(UsageError, match=message) as caught:
@@ -195,10 +196,10 @@ def test_a_training_that_cannot_begin_leaves_the_folder_as_it_was(
     monkeypatch.setitem(sys.modules, "MeCab", None)  # which its BLEU tokenizer needs
     if existing:
         train(config_for(text), folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_of(folder)
     with pytest.raises(error):
         train(config_for(text, **change), folder, overwrite=True)
-    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    after = files_of(folder)
     assert before.keys() | {folder / ".lock"} >= after.keys()
     assert all(after[path] == content for path, content in before.items())
     assert train(config_for(text), folder, resume=True).steps == 6
@@ -496,9 +497,11 @@ def test_averaged_weights_are_not_gone_on_with_but_begun_with(
         rf"^{mean}: cannot be resumed: it has the mean of weights, as seq2seq average makes it, "
         rf"and no optimizer; --init {mean} begins a training with them in another folder$"
     )
+    before = files_of(mean)
     with pytest.raises(ModelError, match=message) as caught:
         train(config, mean, resume=True)
     assert caught.value.exit_code == 4
+    assert files_of(mean) == before
     weights = load_best_weights(mean)["weight"]
     script.events[len(script.updates) + 1] = raising(Killed())
     with pytest.raises(Killed):

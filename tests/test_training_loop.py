@@ -25,6 +25,7 @@ from training_fixtures import (
     Script,
     ScriptedValidator,
     config_for,
+    files_of,
     metrics_of,
     raising,
 )
@@ -705,17 +706,29 @@ def test_a_text_that_has_changed_is_not_gone_on_with(
 ) -> None:
     folder, before = tmp_path / "model", text.read_bytes()
     train(config_for(text), folder)
+    files = files_of(folder)
     text.write_bytes(before.replace(b"a", b"b", 1))
     longer = config_for(text, training__max_steps=8)
     with pytest.raises(UsageError, match="model: cannot be resumed with another text: a file that"):
         train(longer, folder, resume=True)
     assert len(script.updates) == 6
+    assert files_of(folder) == files  # its ids and its configuration, too
     text.write_bytes(before)
     other = text.with_name("other words")
     other.write_bytes(before)
     watched = config_for(text, data__validation_source=other, data__validation_target=other)
     train(watched, tmp_path / "watched")
+    files = files_of(tmp_path / "watched")
     other.write_bytes(before + b" \n")  # its scores would not be comparable with the best one
+    with pytest.raises(UsageError, match="watched: cannot be resumed with another text"):
+        train(watched, tmp_path / "watched", resume=True)
+    assert files_of(tmp_path / "watched") == files
+    # Where ids are used again, what was trained on decides all the same.
+    saved = load_checkpoint(tmp_path / "watched", 6)
+    other.write_bytes(before)
+    shutil.rmtree(tmp_path / "watched" / "checkpoints" / "step-6")
+    state = {**saved.state, "fingerprint": "of another text"}
+    save_checkpoint(tmp_path / "watched", dataclasses.replace(saved, state=state))
     with pytest.raises(UsageError, match="watched: cannot be resumed with another text"):
         train(watched, tmp_path / "watched", resume=True)
     # Earlier versions did not keep what the text was known by.

@@ -251,3 +251,8 @@ def raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return event
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """What each file in a folder, at any depth, has in it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
