@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ _UNREADABLE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
     SafetensorError,
 )
+_STEP_FOLDER = re.compile(r"step-(0|[1-9][0-9]*)", re.ASCII)
 _LONGEST_HEADER = 1 << 20  # bytes of what a file says about its arrays: a thousand of them fit
 
 Arrays = Mapping[str, np.ndarray]
@@ -236,21 +238,24 @@ def read_best(folder: Path) -> dict[str, Any] | None:
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, ascending; whether they are whole is not looked at."""
     names = (path.name for path in (folder / CHECKPOINTS_FOLDER).glob("step-*"))
-    return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+    return sorted(int(name[5:]) for name in names if _STEP_FOLDER.fullmatch(name))
 
 
-def set_aside_after(folder: Path, step: int) -> None:
-    """Renames every checkpoint after `step` to `damaged-step-N`.
+def set_aside_after(folder: Path, step: int) -> list[str]:
+    """Renames every checkpoint after `step` to `damaged-step-N`; the new names, newest first.
 
     Training that goes on from `step`, because later ones are damaged, makes those steps again;
-    until then they must not count as checkpoints to be kept.
+    until then they must not count as checkpoints to be kept. They are left for the user to look at.
     """
-    for later in checkpoint_steps(folder):
+    names = []
+    for later in reversed(checkpoint_steps(folder)):
         if later > step:
             path = _path(folder, later)
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
+            names.append(aside.name)
+    return names
 
 
 def validated_steps(folder: Path) -> list[int]:

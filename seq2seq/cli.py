@@ -134,7 +134,8 @@ def train(
     result = train_model(
         checked, folder, resume=resume, overwrite=overwrite, init=init, place=place
     )
-    say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {_best(result)}")
+    best = _best(result) if result.best else "the model is where the first worker writes it"
+    say(f"{result.folder}: {result.steps:,} steps in {result.seconds:,.0f} s; {best}")
 
 
 @app.command(short_help="Translate text, line by line.")
@@ -476,7 +477,9 @@ def evaluate(
     if model and isinstance(load_any_model_config(model), LanguageModelConfig):
         others = hypothesis or baseline or lowercase or report or output_format == "jsonl"
         if others or reference:
-            raise UsageError(f"evaluate: {model} is a language model: takes --source and no more")
+            raise UsageError(
+                f"evaluate: {model} is a language model: takes --source and --format text or json"
+            )
         scored = score_file(model, source) if source else score_test_text(model)
         standard_output().write(_text_score(scored, as_json=output_format == "json"))
         if scored.unknown:
@@ -685,7 +688,7 @@ def _text_score(score: "TextScore", *, as_json: bool) -> str:
 
 
 def _best(result: "TrainingResult") -> str:
-    if not result.best:
-        return "not validated yet"
+    if not result.headline:
+        return "the newest weights are the model, as nothing was validated"
     signature = f" ({result.best['signature']})" if "signature" in result.best else ""
     return f"best: {result.headline} at step {result.best['step']:,}{signature}"

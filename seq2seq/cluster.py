@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import errors
-from seq2seq.durable_files import locked, write_whole
+from seq2seq.durable_files import locked, publish_file, write_whole
 from seq2seq.errors import ModelError, Seq2SeqError, StorageError, UsageError, writing
 from seq2seq.file_translation import Job, Summary, counts_of
 from seq2seq.lines import LineBlock, LineCounts, line_blocks, read_block
 from seq2seq.runtime import quiet_stderr
 from seq2seq.signals import handlers_kept
-from seq2seq.streams import opened_output
+from seq2seq.streams import check_new, opened_output
 from seq2seq.translator import Translator
+from seq2seq.worker_place import host_and_port
 
 _TEMPORARY = ".tmp-shards"
 _MOST_TASKS = 1000  # that Ray is given; what is lost with a worker is done again task by task
@@ -97,7 +98,7 @@ def translate_files(
         address: Of the cluster; None starts one on this machine, for as long as it is needed.
 
     Raises:
-        UsageError: Ray is missing, or has too few processors for the workers.
+        UsageError: Ray is missing, or has too few processors for the workers; or `address` is none.
         StorageError: There is no cluster at `address`; or an input cannot be read, or the folder
             of the outputs not be written.
         LockedError: Another process writes to that folder.
@@ -114,8 +115,11 @@ def translate_files(
         if blocks:
             with _cluster(address, workers) as size:
                 summary.watch_blocks(_raising(_results(jobs, blocks, workers=size)))
-        for place, job in enumerate(jobs):
-            _merge(job, [Path(block.shard) for block in blocks if block.job == place])
+        merged = [shards / f"output-{place}" for place, _ in enumerate(jobs)]
+        for place, path in enumerate(merged):
+            _merge([Path(block.shard) for block in blocks if block.job == place], path)
+        for job, path in zip(jobs, merged, strict=True):
+            _publish(path, job)
     summary.report()
 
 
@@ -142,10 +146,20 @@ def _shards_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(shards, ignore_errors=True)
 
 
-def _merge(job: Job, shards: Iterable[Path]) -> None:
-    with opened_output(job.output) as stream:
+def _merge(shards: Iterable[Path], path: Path) -> None:
+    """Writes what is in `shards` to `path`; they are deleted."""
+    with opened_output(path) as stream:
         for shard in shards:
             stream.write(shard.read_bytes().decode("utf-8"))
+            shard.unlink()
+
+
+def _publish(path: Path, job: Job) -> None:
+    """Gives a file the name of the job's output, which nothing had when the job was checked."""
+    if job.output is not None:
+        check_new(job.output)
+        with writing(job.output):
+            publish_file(path, job.output)
 
 
 # --- Ray ------------------------------------------------------------------------------------------
@@ -154,6 +168,7 @@ def _merge(job: Job, shards: Iterable[Path]) -> None:
 @contextmanager
 def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     """Connected to a cluster, or with one on this machine; how many workers it has to run."""
+    place = None if address in (None, "auto") else host_and_port(address, "--address")
     ray = _quiet_ray()
     options: dict[str, Any] = {"address": address}
     if address is None:
@@ -162,8 +177,8 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     failure: Exception | None = None
     with quiet_stderr():  # which would tell all that was tried, were an error to leave the block
         try:
-            if address is not None:
-                _check_answers(address)
+            if place:  # does anybody listen there? Ray itself would try for minutes
+                socket.create_connection(place, timeout=_PATIENCE_SECONDS).close()
             with handlers_kept():
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as err:  # Ray raises all kinds, also plain ones
@@ -184,18 +199,12 @@ def _workers(ray: Any, workers: int | None) -> int:
     wanted = workers or len([node for node in ray.nodes() if node["Alive"]])
     processors = int(ray.cluster_resources().get("CPU", 0))
     if wanted > processors - _SPARE_PROCESSORS:
+        given = f"got {wanted}" if workers else f"would be {wanted}, one for each machine"
         raise UsageError(
-            f"--workers: got {wanted}, but the cluster has {processors} processors, of which Ray's "
-            f"own tasks need {_SPARE_PROCESSORS}; give fewer"
+            f"--workers: {given}, but the cluster has {processors} processors, of which Ray's own "
+            f"tasks need {_SPARE_PROCESSORS}; give fewer"
         )
     return wanted
-
-
-def _check_answers(address: str) -> None:
-    """Raises an OSError or ValueError if nobody listens there: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if address != "auto":
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
 
 
 def _quiet_ray() -> Any:

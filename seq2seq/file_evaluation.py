@@ -102,6 +102,7 @@ def score_test_text(model: Path) -> TextScore:
     ids = TextIds.open(folder) if folder.exists() else None
     if ids is None or not ids.counts.test.symbols:
         raise UsageError(
-            f"{model}: has no test text of its own (data.test_share); name a text with --source"
+            f"{model}: has no test text (data.test_share), or not any more (encoded/); name a text "
+            "with --source"
         )
     return LanguageModel.load(model).score_ids(ids.test, characters=ids.counts.test.characters)

@@ -49,8 +49,10 @@ class TrainingResult:
     Attributes:
         folder: The model folder.
         steps: Updates done, those of earlier runs included.
-        best: What `best.json` says: step and scores.
-        headline: The best score that decides, in words; empty before the first validation.
+        best: What `best.json` says: step and scores, of the newest step where nothing validates;
+            empty where another worker writes it.
+        headline: The best score that decides, in words; empty where nothing was validated, or
+            another worker did it.
         seconds: Time spent, earlier runs included.
         stopped_early: Whether scores had stopped getting better before the last update.
     """
@@ -68,7 +70,8 @@ class Standing:
     """What training must know, beside weights and optimizer, to go on as if never interrupted.
 
     Attributes:
-        best: The scores of the best validation so far; empty before the first.
+        best: The scores of the best validation so far, or of the newest step where nothing
+            validates; empty before the first.
         rounds_without_better: Validations since then.
         plateaus: How often the plateau schedule has lowered the learning rate.
         seconds: Time spent.
@@ -150,7 +153,7 @@ class TrainingLoop:
         self._standing = replace(
             standing, fingerprint=self._experiment.fingerprint, precision=self._precision
         )
-        set_aside_after(self._folder, self.step)
+        set_aside = set_aside_after(self._folder, self.step)
         best = self._standing.best
         if best and best["step"] not in checkpoint_steps(self._folder):
             # It made room for a better one, which is damaged: now any score is the best.
@@ -160,7 +163,10 @@ class TrainingLoop:
             write_best(self._folder, self._standing.best)
         else:
             (self._folder / BEST_FILE).unlink(missing_ok=True)
-        notes = [f"warning: {line}; going on from step {self.step}" for line in damaged]
+        notes = [
+            f"warning: {line}; kept as {name}, going on from step {self.step}"
+            for line, name in zip(damaged, set_aside, strict=True)
+        ]
         if standing.precision not in ("", self._precision):
             notes.append(
                 f"warning: products were {standing.precision} until step {self.step} and are "
@@ -237,7 +243,7 @@ class TrainingLoop:
             folder=self._folder,
             steps=self.step,
             best=self._standing.best,
-            headline=self._headline(),
+            headline=self._headline() if self._experiment.validates else "",
             seconds=self._seconds(),
             stopped_early=self.step < self.total_steps,
         )
@@ -300,7 +306,7 @@ class TrainingLoop:
         try:
             with (
                 self._updater.averaged(),
-                memory_for("validation", advice="make batches smaller (training.batch_tokens)"),
+                memory_for("validation", advice="free some, or train a smaller model"),
             ):
                 validated = self._experiment.validate()
         except NotANumberError as err:

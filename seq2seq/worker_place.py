@@ -60,11 +60,21 @@ def _place_of_tf_config(text: str) -> Place | None:
     return _checked_place([*chiefs, *others], index, "TF_CONFIG")
 
 
+def host_and_port(address: str, where: str) -> tuple[str, int]:
+    """The parts of an address that was given at `where`.
+
+    Raises:
+        UsageError: It is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"{where}: got {address!r}, expected host:port")
+    return host, int(port)
+
+
 def _checked_place(addresses: Sequence[str], index: int, where: str) -> Place | None:
     for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"{where}: got {address!r}, expected host:port")
+        host_and_port(address, where)
     if len(set(addresses)) < len(addresses):
         raise UsageError(f"{where}: an address is there twice; expected one for each process")
     if not 0 <= index < len(addresses):

@@ -329,10 +329,19 @@ def test_step_0_is_no_round_and_a_damaged_state_may_be(tmp_path: Path) -> None:
     assert validated_steps(tmp_path) == [4, 6]
 
 
+@pytest.mark.parametrize(
+    "name", ["step-\u00b2", "step-0100", "step-", "step--1", "step-1x", "step-\u0663"]
+)
+def test_a_folder_of_another_name_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+    save_steps(tmp_path, 0, 12)
+    (tmp_path / "checkpoints" / name).mkdir()
+    assert checkpoint_steps(tmp_path) == [0, 12]
+
+
 def test_damaged_ones_set_aside_neither_count_nor_stand_in_the_way(tmp_path: Path) -> None:
     save_steps(tmp_path, 3, 6, 9)
     flip_one_bit(file_of(tmp_path, 6, "weights.safetensors"))
-    set_aside_after(tmp_path, 3)
+    assert set_aside_after(tmp_path, 3) == ["damaged-step-9", "damaged-step-6"]
     assert checkpoint_steps(tmp_path) == [3]
     assert entries(tmp_path) == ["damaged-step-6", "damaged-step-9", "step-3"]
     save_steps(tmp_path, 6)

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -300,7 +301,7 @@ def test_generate_refuses_what_is_out_of_range(writing, capsysbinary):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ("evaluate LM --source s --reference r", 2, "is a language model: takes --source and no"),
+        ("evaluate LM --source s --reference r", 2, "is a language model: takes --source and --f"),
         ("translate LM", 4, "is a language model; generate and evaluate take it, this needs a"),
         ("score LM --source s --target t", 4, "is a language model; generate and evaluate"),
         ("generate TRANSLATOR", 4, "is a translator; translate, score and evaluate take it"),
@@ -377,6 +378,22 @@ def test_train_passes_its_options_on(trained, config_file, tmp_path, capsysbinar
     assert errors == (
         f"{folder}: 1,500 steps in 61 s; best: BLEU 31.25 at step 1,200 (nrefs:1|tok:13a)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [
+        ({"step": 9}, "the newest weights are the model, as nothing was validated"),
+        ({}, "the model is where the first worker writes it"),
+    ],
+)
+def test_train_tells_what_the_model_is_where_nothing_was_validated(
+    trained, config_file, monkeypatch, capsysbinary, best, told
+):
+    result = SimpleNamespace(folder=Path("m"), steps=9, seconds=2.0, best=best, headline="")
+    monkeypatch.setattr(sys.modules["seq2seq.training"], "train", lambda *_, **__: result)
+    assert main(["train", str(config_file)]) == 0
+    assert output_of(capsysbinary)[1] == f"m: 9 steps in 2 s; {told}\n"
 
 
 def test_train_writes_to_runs_unless_told_otherwise(trained, config_file):

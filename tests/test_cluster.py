@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cli_fixtures import error_of, output_of
@@ -18,6 +19,8 @@ from model_fixtures import SENTENCES
 
 from seq2seq import cluster
 from seq2seq.cli import main
+from seq2seq.errors import StorageError, UsageError
+from seq2seq.streams import opened_output
 from seq2seq.translator import Translator
 
 pytestmark = pytest.mark.usefixtures("no_lines_of_progress")
@@ -154,6 +157,42 @@ def test_what_a_killed_run_left_goes(loaded, in_process, inputs, tmp_path):
     assert main(["translate", loaded, inputs[2], *output]) == 0
     assert names(tmp_path / "output") == [".lock", "one.txt"]
     assert (tmp_path / "output" / "one.txt").read_bytes() != b"of another model\n"
+
+
+def test_no_output_has_its_name_before_all_are_written(
+    loaded, in_process, inputs, tmp_path, monkeypatch, capsysbinary
+):
+    def opened(path):
+        if path.name == "output-1":
+            raise StorageError("no room")
+        return opened_output(path)
+
+    monkeypatch.setattr(cluster, "opened_output", opened)
+    output = tmp_path / "output"
+    options = ["translate", loaded, *inputs, "-o", str(output), "--engine=ray"]
+    assert main(options) == 5
+    assert names(output) == [".lock"]
+    monkeypatch.setattr(cluster, "opened_output", opened_output)
+    assert main(options) == 0
+    assert names(output) == [".lock", "long.txt", "none.txt", "one.txt"]
+
+
+@pytest.mark.parametrize(("workers", "told"), [(3, "got 3"), (None, "would be 2, one for each")])
+def test_more_workers_than_processors_are_refused(workers, told):
+    ray = SimpleNamespace(
+        nodes=lambda: [{"Alive": True}, {"Alive": False}, {"Alive": True}],
+        cluster_resources=lambda: {"CPU": 2.0},
+    )
+    with pytest.raises(UsageError, match=f"--workers: {told}.*has 2 processors, of which Ray"):
+        cluster._workers(ray, workers)
+    assert cluster._workers(ray, 1) == 1
+
+
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:x"])
+def test_an_address_that_is_none_is_wrong_usage(loaded, inputs, tmp_path, address, capsysbinary):
+    options = ["-o", str(tmp_path / "output"), "--engine=ray", "--address", address]
+    assert main(["translate", loaded, *inputs, *options]) == 2
+    assert f"error: --address: got '{address}', expected host:port" in error_of(capsysbinary)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def test_a_language_model_without_a_test_text_needs_one(
         encode_text(parts, language_model.tokenizer, folder / "encoded")
     assert main(["evaluate", str(folder)]) == 2
     assert error_of(capsysbinary) == (
-        f"error: {folder}: has no test text of its own (data.test_share); name a text with --source"
+        f"error: {folder}: has no test text (data.test_share), or not any more (encoded/); name a "
+        "text with --source"
     )
 
 

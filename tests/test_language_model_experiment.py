@@ -132,6 +132,7 @@ def test_without_validation_text_the_newest_weights_are_the_best(
     result = train(config_for(text, data__validation_share=0.0), folder)
     assert records_of(folder, "validation") == []
     assert result.best["step"] == result.steps == 3 * 6  # 168 symbols: 6 windows an epoch
+    assert result.headline == ""
     newest, _ = load_newest_checkpoint(folder)
     for name, array in load_best_weights(folder).items():
         np.testing.assert_array_equal(array, newest.weights[name])

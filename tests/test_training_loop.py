@@ -531,7 +531,9 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     script.updates.clear()
     script.bleus, script.events = [1.5], {}
     result = train(config_for(text, **options, training__max_steps=8), folder, resume=True)
-    assert f"warning: {path}: damaged" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert f"warning: {path}: damaged" in told
+    assert "; kept as damaged-step-8, going on from step 6\n" in told
     assert [update.number for update in script.updates] == [6, 7]
     # Step 4 was the best when step 6 was saved, but made room for step 8: that is best now.
     assert result.best["step"] == 8
