@@ -173,7 +173,7 @@ def coverage_score(
 
     Args:
         attended: The attention each source position has had in all steps together, `[N, S]`.
-        lengths: Real positions of the source, `[B]` int32: N / B rows in a row have each.
+        lengths: Real positions of the source, `[B]` int32; each holds for N / B consecutive rows.
         penalty: beta there; 0 makes every score 0.
 
     Returns:

@@ -172,7 +172,7 @@ def translate(
             help="Translations of each line, best first, at most --beam-size; more than 1 as text "
             "are printed as Moses does: LINE ||| TEXT ||| LogProb= P ||| SCORE, lines from 0."
         ),
-    ] = 1,
+    ] = SearchOptions.n_best,
     length_penalty: Annotated[
         float | None,
         typer.Option(help="Higher favours longer translations.", show_default="the model's"),
@@ -180,16 +180,16 @@ def translate(
     length_formula: Annotated[
         LengthFormula,
         typer.Option(help="Divide by ((5 + length) / 6) ** penalty, or by length ** penalty."),
-    ] = "gnmt",
+    ] = SearchOptions.length_formula,
     coverage_penalty: Annotated[
         float,
         typer.Option(
             help="Higher leaves less of the source out; needs attention and a beam of 2 or more."
         ),
-    ] = 0.0,
+    ] = SearchOptions.coverage_penalty,
     min_length: Annotated[
         int, typer.Option(help="Fewest pieces of a translation, its end counted.")
-    ] = 0,
+    ] = SearchOptions.min_length,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -200,20 +200,20 @@ def translate(
     ] = None,
     min_length_ratio: Annotated[
         float, typer.Option(help="Fewest pieces: this times those of the source.")
-    ] = 0.0,
+    ] = SearchOptions.min_length_ratio,
     max_length_ratio: Annotated[
         float | None,
         typer.Option(
             help="Most pieces: this times those of the source, plus decoding.max_length_offset.",
-            show_default="the model's",
+            show_default="the model's; none with --max-length",
         ),
     ] = None,
     no_repeat_ngram: Annotated[
-        int, typer.Option(help="Never the same N pieces in a row twice; 0 allows it.")
-    ] = 0,
+        int, typer.Option(help="No N pieces in a row occur twice; 0 allows it.")
+    ] = SearchOptions.no_repeat_ngram,
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1 makes pieces said before less likely.")
-    ] = 1.0,
+    ] = SearchOptions.repetition_penalty,
     ban: Annotated[
         list[str] | None,
         typer.Option(

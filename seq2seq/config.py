@@ -1,8 +1,8 @@
 """What an experiment is: the sections of its configuration, their keys and defaults.
 
-The pydantic models here are the only place where a default lives. The key `task` decides which of
-two kinds of experiment a configuration is: `Config` or `LanguageModelConfig`. What a key must be
-alone, its type says; what keys must be together, the `conflicts` of their section.
+The pydantic models here are the only place where an experiment's defaults live. The key `task`
+decides which of two kinds of experiment a configuration is: `Config` or `LanguageModelConfig`. What
+a key must be alone, its type says; what keys must be together, the `conflicts` of their section.
 """
 
 from collections.abc import Iterator
@@ -238,7 +238,7 @@ class ValidationConfig(_Section):
 
 
 class DecodingConfig(_Section):
-    """Defaults of `translate`.
+    """How the model translates where nothing else is asked for; validation has its own beam size.
 
     A translation has at most `max_length_ratio * source pieces + max_length_offset` pieces.
     """

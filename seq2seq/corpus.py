@@ -94,10 +94,10 @@ def encode_corpus(
     """Writes the ids of the training pairs to `folder`, for `ParallelIds` to open.
 
     Pairs over `data.max_source_length` or `data.max_target_length` pieces, end of sentence
-    included, are left out and counted; so are pairs that repeat others or are validation pairs, but
-    those stay. Memory grows by a few bytes a pair. Where `folder` already has the ids of the same
-    text, tokenizers and limits, they stay. Otherwise a folder beside it is filled and takes its
-    place at the end, so that `folder` is never half written; what a killed call left beside it
+    included, are left out and counted. Pairs that repeat others or are validation pairs stay, and
+    are counted too. Memory grows by a few bytes a pair. Where `folder` already has the ids of the
+    same text, tokenizers and limits, they stay. Otherwise a folder beside it is filled and takes
+    its place at the end, so that `folder` is never half written; what a killed call left beside it
     goes. One call a folder at a time.
 
     Args:

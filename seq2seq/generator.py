@@ -319,13 +319,16 @@ class LanguageModel:
         if len(ids) < 2:
             return np.zeros(0), np.zeros(0)
         length = max(1, min(_WINDOW, _LOGITS // (rows * self.tokenizer.vocabulary_size)))
-        state = self._compiled.zero_state(min(rows, len(ids) - 1))
         log_probs, correct = [], []
-        for inputs, targets, lengths in covering(ids, rows, length):
-            scores, state = self._compiled.score(inputs, targets, lengths, state)
-            real = np.arange(targets.shape[1]) < lengths[:, None]
-            log_probs.append(np.where(real, scores.log_probs, np.nan))
-            correct.append(np.where(real, scores.correct, np.nan))
+        from seq2seq.runtime import memory_for
+
+        with memory_for("the text to score", advice="free some, or score a shorter one"):
+            state = self._compiled.zero_state(min(rows, len(ids) - 1))
+            for inputs, targets, lengths in covering(ids, rows, length):
+                scores, state = self._compiled.score(inputs, targets, lengths, state)
+                real = np.arange(targets.shape[1]) < lengths[:, None]
+                log_probs.append(np.where(real, scores.log_probs, np.nan))
+                correct.append(np.where(real, scores.correct, np.nan))
         found = np.concatenate(log_probs, axis=1).astype(np.float64)
         if not np.isfinite(found).sum() == len(ids) - 1:
             raise NotANumberError("the model's output is not a number; its weights are damaged")

@@ -30,8 +30,8 @@ class Limits(NamedTuple):
         prefix: What each hypothesis begins with, ids below V `[B, P]` int32, filled up with `FREE`,
             where any id may stand and the hypothesis may end; () if there is none. It goes before
             all other limits but `max_length`, and its ids are scored like any others.
-        no_repeat_ngram: No hypothesis has the same ids twice in a row of so many (Paulus et al.
-            2018, sec. 2.5); 0 allows all.
+        no_repeat_ngram: No so many ids in a row occur twice in a hypothesis (Paulus et al. 2018,
+            sec. 2.5); 0 allows all.
         repetition_penalty: Logits of ids that the hypothesis has already are divided by it where
             positive, else multiplied (Keskar et al. 2019, sec. 4.1); 1 changes nothing.
         constraints: What each hypothesis contains, sequences of ids anywhere and in any order,

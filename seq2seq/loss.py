@@ -16,7 +16,7 @@ _CHUNK_STEP = 32  # chunk sizes are multiples of this, as every new size is comp
 
 
 class Loss(NamedTuple):
-    """Sums over N tokens, float32 scalars.
+    """Sums over N tokens, float32 scalars; with consistency the means of the two passes.
 
     Attributes:
         total: What is minimised: cross-entropy with label smoothing, and what is added for

@@ -123,8 +123,8 @@ class PairCounts:
             )
         if self.leaked:
             found.append(
-                f"validation pairs that are training pairs as well: {self.leaked}; scores are too "
-                "good by that much"
+                f"validation pairs that are training pairs as well: {self.leaked}; so validation "
+                "scores are too good"
             )
         if self.bad_utf8 * 10 > self.read:
             found.append(

@@ -69,10 +69,10 @@ class Options(TypedDict, total=False):
             in proportion to the source, as configured.
         min_length_ratio: Fewest pieces for each piece of the source, but never more than
             `max_length`.
-        max_length_ratio: Most pieces for each piece of the source, a few more allowed as
-            configured, and always as many as are asked for at least; beside a `max_length` the
-            lesser of the two holds.
-        no_repeat_ngram: No translation has the same pieces twice in a row of so many.
+        max_length_ratio: Most pieces for each piece of the source, and `decoding.max_length_offset`
+            more, but never fewer than the least length. Beside a `max_length` the smaller one
+            holds.
+        no_repeat_ngram: No so many pieces in a row occur twice in a translation; 0 allows it.
         repetition_penalty: Above 1 makes pieces less likely that the translation has already
             (Keskar et al. 2019, sec. 4.1).
         banned: Target pieces that are never said.
@@ -164,8 +164,8 @@ class SearchOptions:
         """Raises a UsageError if these options cannot be used with constraints."""
         if self.beam_size == 1:
             raise UsageError(
-                "constraints: need a beam, which follows hypotheses with and without them, better "
-                f"of one more than there are pieces in them; {self.way_to_a_beam}"
+                "constraints: need a beam; best is one more than they have pieces; "
+                f"{self.way_to_a_beam}"
             )
 
     @property

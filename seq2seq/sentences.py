@@ -158,7 +158,7 @@ def encoded(
             number = first_number + len(sentences)
             if not request.text.strip():
                 ids = []
-            _check_writable(request.prefix, prefix, target, name=f"prefix of text {number}")
+            _check_writable(request.prefix, prefix, target, name=f"prefix of sentence {number}")
             kept = ids[:most_pieces]
             sentences.append(
                 Sentence(
@@ -243,7 +243,7 @@ def _padded_constraints(sentences: Sequence[Sentence]) -> np.ndarray:
 def _constraint_ids(constraints: Sequence[str], target: Tokenizer, number: int) -> list[list[int]]:
     found = target.encode_batch(constraints) if constraints else []
     for text, ids in zip(constraints, found, strict=True):
-        _check_writable(text, ids, target, name=f"constraints of text {number}")
+        _check_writable(text, ids, target, name=f"constraints of sentence {number}")
     return [ids for ids in found if ids]
 
 

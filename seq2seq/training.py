@@ -44,8 +44,8 @@ def train(
         folder: The model folder to write; of workers other than the chief, that of the chief if
             they have the same disk, else any: they keep what they need in `workers/INDEX` in it.
         resume: Go on from the newest checkpoint in `folder`.
-        overwrite: Train in place of the model that is in `folder`; it is deleted when nothing but
-            updates is missing of the new one.
+        overwrite: Train in place of the model that is in `folder`; that is deleted only when the
+            new one is ready for its first update.
         init: Another model folder, to begin with its best weights and its tokenizer; it is not
             needed any more once training has begun.
         place: This process among several that train together; alone if left out. Then TensorFlow

@@ -56,7 +56,7 @@ _FREE_ON_RESUME = (
     "validation.samples",
     "validation.sample_length",
     "validation.prime",
-    "decoding.beam_size",  # of `translate` only; validation has its own
+    "decoding.beam_size",  # validation has its own
     "generation.",
 )
 
@@ -148,7 +148,7 @@ def check_room(folder: Path, size: int, *, kept: int, freed: int = 0) -> None:
     Args:
         folder: The model folder.
         size: Of a checkpoint, bytes.
-        kept: How many of them are kept beside the best one; for the message.
+        kept: How many of them may be kept beside the best one; for the message.
         freed: What will be deleted before, bytes.
 
     Raises:
@@ -165,7 +165,7 @@ def check_room(folder: Path, size: int, *, kept: int, freed: int = 0) -> None:
     except OSError as err:
         raise StorageError(
             f"{folder}: cannot be written: {err.strerror or err}; a checkpoint needs "
-            f"{size / 1e6:,.1f} MB, and {kept} are kept beside the best one"
+            f"{size / 1e6:,.1f} MB, and up to {kept} are kept beside the best one"
         ) from err
 
 

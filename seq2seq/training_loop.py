@@ -424,4 +424,4 @@ def check_room_to_save(experiment: Experiment, folder: Path, *, freed: int = 0) 
     """
     arrays = (experiment.updater.weights(), experiment.updater.optimizer_state())
     size = sum(each.nbytes for part in arrays for each in part.values())
-    check_room(folder, size, kept=experiment.config.training.keep_checkpoints, freed=freed)
+    check_room(folder, size, kept=2 * experiment.config.training.keep_checkpoints, freed=freed)

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from seq2seq.errors import UsageError
+from seq2seq.tokenizer import SPACE
 
 END = "</s>"
 """How the end of sentence is shown among pieces."""
-
-_WORD_START = "\u2581"  # SentencePiece's mark of a space
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def words_of(pieces: Sequence[str]) -> list[int]:
     """The number of the word that each piece belongs to, from 0."""
     numbers, word = [], 0
     for place, piece in enumerate(pieces):
-        word += place > 0 and piece.startswith(_WORD_START)
+        word += place > 0 and piece.startswith(SPACE)
         numbers.append(word)
     return numbers
 

@@ -208,8 +208,9 @@ class Translator:
         """Translates a stream of any length as it is read, in order; see `translate`.
 
         Some batches of texts are read ahead, so that sentences of like length can share a batch.
-        What `texts` raises, and a text that is none, comes up after the translations of all texts
-        before it; other faults before those of the texts that were read ahead with it.
+        A fault in reading `texts`, or an item that is no text, is raised after the translations of
+        all texts before it; any other fault before those of the texts that were read ahead with
+        the one at fault.
 
         Args:
             texts: Any iterable, such as a file being read.

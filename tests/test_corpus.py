@@ -148,7 +148,7 @@ def test_pairs_that_are_there_twice_or_held_out_are_counted_and_kept(tmp_path, f
     assert (counts.kept, counts.repeated, counts.leaked) == (6, 2, 2)
     assert counts.summary().endswith("; left out: 1 blank (line 7); repeated: 2")
     warning = (
-        "validation pairs that are training pairs as well: 2; scores are too good by that much"
+        "validation pairs that are training pairs as well: 2; so validation scores are too good"
     )
     assert warning in counts.warnings()
     other = encode_corpus(config, Tokenizers(), folder, validation=held_out[:1])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from language_model_fixtures import TEXT, expected_log_probs
 
 from seq2seq import LanguageModel, generator, lstm
@@ -90,6 +91,15 @@ def test_nothing_is_compiled_for_the_shape_of_a_text(language_model, monkeypatch
     monkeypatch.delattr(lstm, "_training_cell")
     assert fresh.score(SENTENCE) == language_model.score(SENTENCE)
     assert fresh.generate(SENTENCE, length=5) == language_model.generate(SENTENCE, length=5)
+
+
+def test_too_little_memory_for_a_text_is_told(language_model, monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(language_model._compiled, "score", full)
+    with pytest.raises(UsageError, match="out of memory with the text to score; free some, or"):
+        language_model.score("a dog")
 
 
 def test_nothing_has_no_score(language_model):

@@ -103,7 +103,8 @@ def test_room_for_a_checkpoint_is_looked_for_before_training(
 
     monkeypatch.setattr(Path, "open", opened)
     message = (
-        r"model: cannot be written: No space left on device; a checkpoint needs 0\.0 MB, and 2"
+        r"model: cannot be written: No space left on device; a checkpoint needs 0\.0 MB, and up to "
+        "4 are kept"
     )
     with pytest.raises(StorageError, match=message):
         train(config_for(text), tmp_path / "model")

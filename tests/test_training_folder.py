@@ -252,6 +252,8 @@ def test_a_disk_without_room_is_told_with_what_is_needed(
 ) -> None:
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - check_room closes it
     monkeypatch.setattr(Path, "open", lambda *_: full)
-    message = r"cannot be written: No space left on device; a checkpoint needs 2\.5 MB, and 2 are"
+    message = (
+        r"cannot be written: No space left on device; a checkpoint needs 2\.5 MB, and up to 2 are"
+    )
     with pytest.raises(StorageError, match=message):
         check_room(tmp_path, 2_500_000, kept=2)

@@ -47,7 +47,7 @@ def test_validation_pairs_that_are_trained_on_are_warned_of(tmp_path: Path) -> N
     notes = TranslationExperiment(tiny_config(tmp_path)).prepare(tmp_path / "model")
     assert notes[0] == "pairs: 8 read, 4 kept; left out: 4 too long (lines 2, 4, 6, 7)"
     warning = (
-        "validation pairs that are training pairs as well: 4; scores are too good by that much"
+        "validation pairs that are training pairs as well: 4; so validation scores are too good"
     )
     assert f"warning: {warning}" in notes
 

@@ -372,7 +372,8 @@ def test_constraints_that_cannot_be_met_are_refused(without_model):
     refused(DataError, "constraints: there are 0, fewer than texts; each text", [], beam_size=2)
     refused(
         DataError,
-        "constraints of text 1: '\u732b' has characters that the target vocabulary cannot write",
+        "constraints of sentence 1: '\u732b' has characters that the target vocabulary cannot "
+        "write",
         [["cat", "\u732b"]],
         beam_size=2,
     )
