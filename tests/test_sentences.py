@@ -65,7 +65,7 @@ def test_what_the_vocabulary_cannot_write_is_refused(given):
     options = TokenizerConfig(type="char", joint=False, vocabulary_size=20, byte_fallback=False)
     tokenizers = train_tokenizers([Pair(1, "z b c", "a b c")], options)
     name = next(iter(given)).replace("prefix", "prefix of").replace("constraints", "constraints of")
-    message = f"{name} text 5: 'az' has characters that the target vocabulary cannot write; cor"
+    message = f"{name} sentence 5: 'az' has characters that the target vocabulary cannot write; cor"
     requests = [Request("z"), Request("b", **given)]
     with pytest.raises(DataError, match=message):
         encoded(requests, tokenizers, most_pieces=9, first_number=4)
