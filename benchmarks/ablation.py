@@ -125,7 +125,8 @@ def _trained(
     made_of = [(folder / "best.json").read_bytes(), test.read_bytes(), repr(settings).encode()]
     hypotheses = folder / f"{sha256(b''.join(made_of)).hexdigest()[:16]}.hypotheses"
     if not hypotheses.exists():
-        _seq2seq(folder, jobs, "translate", str(folder), str(test), "--output", str(hypotheses))
+        files = [str(test), "--output", str(hypotheses)]
+        _seq2seq(folder, jobs, "translate", str(folder), *files, "--resume")
     return Trained([*read_lines(hypotheses)], metrics_of(folder)[-1]["seconds"] / 60)
 
 

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 def figures_of(command: Sequence[str], pattern: str) -> list[Any]:
-    """What `pattern` finds in what a program prints; the end of this one if that is nothing."""
+    """What `pattern` finds in what a program prints; ends this program if it finds nothing."""
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.findall(pattern, finished.stdout, re.MULTILINE)
     if not found:

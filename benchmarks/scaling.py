@@ -239,8 +239,10 @@ def main(
     steps: Annotated[int, typer.Option(help="Batches of a measurement.")] = 3,
 ) -> None:
     """Measures every point, then writes the table and the plot."""
-    points: list[Point] = []
-    for axis in axes.split(","):
+    wanted, points = axes.split(","), list[Point]()
+    if unknown := [axis for axis in wanted if axis not in AXES]:
+        raise typer.BadParameter(f"axes: got {unknown[0]!r}, expected some of {', '.join(AXES)}")
+    for axis in wanted:
         for value in [int(value) for value in values.split(",") if value] or AXES[axis]:
             if axis == "corpus":
                 points.append(measure_corpus(value, precision))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from seq2seq.durable_files import file_sha256, sync
 from seq2seq.errors import Seq2SeqError, UsageError, unwritable, writing
+from seq2seq.model_files import check_plain, read_record
 
 _MANIFEST = "manifest.json"
 _Counts = TypeVar("_Counts")
@@ -70,10 +72,11 @@ def read_manifest(folder: Path, *, form: int) -> dict[str, Any]:
     """The manifest in `folder`.
 
     Raises:
-        OSError: There is none.
-        ValueError: It is damaged, or of another format than `form`.
+        OSError: It cannot be read.
+        ValueError: There is none, or it is damaged, or of another format than `form`.
+        ModelError: It is a link, pipe or device, or too large.
     """
-    manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = read_record(folder / _MANIFEST)
     if manifest["key"]["format"] != form:
         raise ValueError(f"format {manifest['key']['format']}, expected {form}")
     return manifest
@@ -90,8 +93,9 @@ def mapped_arrays(
     """The arrays of `folder`, read from the disk as they are used.
 
     Raises:
-        OSError: One is missing.
+        OSError: One cannot be read.
         ValueError: One has another size than the manifest says.
+        ModelError: One is missing, or a link, pipe or device.
     """
     return {name: _mapped(folder / _file_name(name), manifest["arrays"][name]) for name in names}
 
@@ -112,7 +116,7 @@ def reusable(
     """
     try:
         manifest = read_manifest(folder, form=key["format"])
-        if manifest["key"] != key or not _is_undamaged(folder, manifest, names):
+        if manifest["key"] != key or not is_undamaged(folder, manifest, names):
             return None
         return counts_of(manifest["counts"])
     except (OSError, Seq2SeqError, ValueError, KeyError, TypeError):
@@ -170,12 +174,23 @@ def _check_replaceable(folder: Path, names: Iterable[str]) -> None:
         )
 
 
-def _is_undamaged(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether every array has the bytes that the manifest says."""
-    return all(
-        file_sha256(folder / _file_name(name)) == manifest["arrays"][name]["sha256"]
-        for name in names
-    )
+def is_undamaged(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether every array has the bytes that the manifest says.
+
+    Raises:
+        OSError: One cannot be read.
+        ModelError: One is missing, or a link, pipe or device.
+    """
+    for name in names:
+        path = folder / _file_name(name)
+        _check_plain(path)
+        if file_sha256(path) != manifest["arrays"][name]["sha256"]:
+            return False
+    return True
+
+
+def _check_plain(path: Path) -> None:
+    check_plain(path, most_bytes=sys.maxsize)  # arrays are never in memory as a whole
 
 
 def _flush(stream: IO[Any]) -> None:
@@ -188,6 +203,7 @@ def _file_name(array: str) -> str:
 
 
 def _mapped(path: Path, about: Mapping[str, Any]) -> NDArray[Any]:
+    _check_plain(path)
     if path.stat().st_size != about["bytes"]:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {about['bytes']}")
     if not about["bytes"]:  # nothing that could be mapped

@@ -18,7 +18,7 @@ from seq2seq.config import LanguageModelConfig
 from seq2seq.config_file import load_any_model_config, load_config, load_model_config
 from seq2seq.console import say
 from seq2seq.errors import UsageError
-from seq2seq.failures import tell_failure
+from seq2seq.failures import drop_unwritten, tell_failure
 from seq2seq.file_translation import Job, translate_file, translate_stream
 from seq2seq.lines import OnBadUtf8
 from seq2seq.output_formats import OutputFormat, Unit
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return tell_failure(err)
+    finally:
+        drop_unwritten()
     return 0
 
 

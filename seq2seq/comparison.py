@@ -3,7 +3,8 @@
 Both tests use the same sentences for both systems: paired bootstrap resampling (Koehn 2004) and
 paired approximate randomisation (Riezler & Maxwell 2005, fig. 1). Both are two-sided and computed
 here, of sacreBLEU's counts of each sentence: its own bootstrap counts one side, which makes p half
-as large, and its own randomisation no ties, which makes p far too small where few sentences differ.
+as large, and its own randomisation does not count ties, which makes p far too small where few
+sentences differ.
 """
 
 from collections.abc import Sequence

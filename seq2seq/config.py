@@ -88,7 +88,7 @@ class TokenizerConfig(_Section):
     target_model: TextFile | None = None
     type: Literal["unigram", "bpe", "char", "word"] = "unigram"
     joint: bool = True
-    vocabulary_size: Annotated[int, Field(ge=8)] = 8000
+    vocabulary_size: Annotated[int, Field(ge=8, lt=2**31)] = 8000
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     byte_fallback: bool = True
@@ -281,13 +281,13 @@ class TextDataConfig(_Section):
 class TextTokenizerConfig(_Section):
     """The symbols that a text is made of: characters, words or SentencePiece's pieces.
 
-    `vocabulary_size` is the greatest number of words, or the exact number of pieces; what stands
-    for something else (unknown words, bytes, the end of a line) counts. Left out it is 10,000 words
-    or 8,000 pieces. Characters have no limit.
+    `vocabulary_size` is the greatest number of words, or the exact number of pieces,
+    unknown words, bytes and the end of a line counted. Left out it is 10,000 words or 8,000 pieces.
+    Characters have no limit.
     """
 
     type: Literal["character", "word", "unigram", "bpe"] = "character"
-    vocabulary_size: Annotated[int, Field(ge=2)] | None = None
+    vocabulary_size: Annotated[int, Field(ge=2, lt=2**31)] | None = None
 
     @property
     def most_symbols(self) -> int:

@@ -30,7 +30,7 @@ from seq2seq.array_folder import (
 )
 from seq2seq.config import Config, DataConfig
 from seq2seq.durable_files import file_sha256
-from seq2seq.errors import DataError, reading
+from seq2seq.errors import DataError, ModelError, reading
 from seq2seq.lines import LineCounts
 from seq2seq.pairs import (
     Pair,
@@ -172,7 +172,7 @@ class ParallelIds:
             manifest = read_manifest(folder, form=_FORMAT)
             arrays = mapped_arrays(folder, manifest, _ARRAY_NAMES)
             return cls(_counts(manifest["counts"]), arrays, fingerprint=fingerprint(manifest))
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ModelError, ValueError, KeyError, TypeError) as err:
             raise DataError(
                 f"{folder}: not a complete encoded corpus ({err}); delete it and train again"
             ) from err

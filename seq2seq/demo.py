@@ -18,8 +18,8 @@ from seq2seq.config import (
 )
 from seq2seq.config_file import dump_config, with_absolute_paths
 from seq2seq.console import say
-from seq2seq.demo_corpus import write_corpus
-from seq2seq.errors import writing
+from seq2seq.demo_corpus import check_own, write_corpus
+from seq2seq.durable_files import write_whole
 from seq2seq.evaluation import Score, bleu
 from seq2seq.lines import read_lines
 from seq2seq.streams import standard_output
@@ -57,14 +57,17 @@ def run_demo(folder: Path) -> DemoResult:
 
     Raises:
         StorageError: `folder` cannot be written.
-        UsageError: It holds a model of other settings, as an earlier version of the demo leaves.
+        UsageError: It holds files of these names that the demo would not write so, or a model of
+            other settings, as an earlier version of the demo leaves.
         Interrupted: SIGINT or SIGTERM came; the last finished update is saved.
     """
     started = time.monotonic()
     config = with_absolute_paths(demo_config(folder))
+    experiment = dump_config(config)
+    check_own(folder / "demo.toml", experiment)
     say(f"{folder / 'corpus'}: writing an English-German corpus")
     write_corpus(folder / "corpus")
-    _write(folder / "demo.toml", dump_config(config))
+    write_whole(folder / "demo.toml", experiment)
     _train(config, folder / "model")
     result = _test(folder)
     standard_output().write(render(result, folder))
@@ -158,8 +161,3 @@ def _test(folder: Path) -> DemoResult:
     translator = Translator.load(folder / "model")
     translations = [translation.text for translation in translator.translate(sources)]
     return DemoResult(bleu(translations, references), sources, translations, references)
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        path.write_text(text, encoding="utf-8")

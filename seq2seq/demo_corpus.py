@@ -26,7 +26,8 @@ from babel.dates import format_date, format_time
 from babel.numbers import format_currency
 from num2words import num2words
 
-from seq2seq.errors import StorageError
+from seq2seq.durable_files import write_whole
+from seq2seq.errors import UsageError, reading, writing
 
 Case = Literal["nominative", "accusative", "dative"]
 Gender = Literal["m", "f", "n"]
@@ -430,6 +431,7 @@ def write_corpus(
     No English sentence occurs twice, within a part or across them.
 
     Raises:
+        UsageError: A file of these names has something else in it.
         StorageError: `folder` cannot be made or written.
     """
     pairs = generate_pairs(test + validation + train, seed=seed)
@@ -438,17 +440,31 @@ def write_corpus(
         "validation": pairs[test : test + validation],
         "train": pairs[test + validation :],
     }
-    try:
+    texts = {}
+    for name, part in parts.items():
+        texts[folder / f"{name}.en"] = "".join(f"{pair.source}\n" for pair in part)
+        texts[folder / f"{name}.de"] = "".join(f"{pair.target}\n" for pair in part)
+    for path, text in texts.items():
+        check_own(path, text)
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, part in parts.items():
-            _write_lines(folder / f"{name}.en", [pair.source for pair in part])
-            _write_lines(folder / f"{name}.de", [pair.target for pair in part])
-    except OSError as err:
-        raise StorageError(f"{folder}: the corpus cannot be written: {err.strerror}") from err
+    for path, text in texts.items():
+        write_whole(path, text)
 
 
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+def check_own(path: Path, text: str) -> None:
+    """Checks that nothing else than `text` is lost if a file of the demo is written.
+
+    Raises:
+        UsageError: The file is there, and has something else in it.
+        StorageError: It cannot be read.
+    """
+    with reading(path):
+        if path.exists() and path.read_bytes() != text.encode():
+            raise UsageError(
+                f"{path}: is there already, and not as the demo writes it; rename it, or name "
+                "another folder with --output"
+            )
 
 
 def generate_pairs(count: int, *, seed: int) -> list[SentencePair]:

@@ -158,7 +158,7 @@ def _check_scorable(lengths: Sequence[tuple[str, int]]) -> None:
 
 
 def resampling_seed() -> int | None:
-    """What SACREBLEU_SEED, the seed of all that is drawn to test scores, says; None is any.
+    """The seed of all that is drawn to test scores, by SACREBLEU_SEED; None is a new one each time.
 
     Raises:
         UsageError: It is no seed.

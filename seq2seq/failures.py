@@ -13,7 +13,7 @@ from seq2seq.signals import Terminated
 
 def tell_failure(error: BaseException) -> int:
     """Tells what went wrong in one line, and what there is to know besides; the exit code."""
-    _drop_unwritten()
+    drop_unwritten()
     exit_code = _tell(error)
     for note in getattr(error, "__notes__", ()):
         say(note)
@@ -56,10 +56,11 @@ def _usage_message(error: typer.TyperException) -> str:
     return f"{message}; see {context.command_path} --help" if context else message
 
 
-def _drop_unwritten() -> None:
-    """Drops what stdout cannot take: Python would try again at exit, and complain."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop_unwritten() -> None:
+    """Drops what stdout and stderr cannot take: at exit Python would try again and end with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -99,8 +99,8 @@ def score_test_text(model: Path) -> TextScore:
         ModelError: `model` is no language model, or damaged.
     """
     folder = model / ENCODED_FOLDER
-    ids = TextIds.open(folder) if folder.exists() else None
-    if ids is None or not ids.counts.test.symbols:
+    ids = TextIds.open(folder, verified=["test"]) if folder.exists() else None
+    if ids is None or not ids.counts.test.characters:
         raise UsageError(
             f"{model}: has no test text (data.test_share), or not any more (encoded/); name a text "
             "with --source"

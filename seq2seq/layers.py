@@ -43,7 +43,7 @@ def without_initial_values(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
 
 def _take(name: str, shape: tuple[int, ...], left: Counter[tuple[int, ...]]) -> None:
     if not left[shape]:
-        raise ModelError(f"{_MISFIT}: {name} is to be {list(shape)}, and there is none left of it")
+        raise ModelError(f"{_MISFIT}: no weight of shape {list(shape)} is left for {name}")
     left[shape] -= 1
 
 

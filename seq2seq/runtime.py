@@ -133,7 +133,8 @@ def quiet_stderr() -> Iterator[None]:
     """
     with _quiet:
         if sys.stderr is not None:
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):  # what it does not take is dropped
+                sys.stderr.flush()
         try:
             saved = os.dup(2)
         except OSError:  # closed: there is nothing to keep quiet

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM, which end what is being done in good order.
 
-Where they are another's business, in any thread but the main one, all of this does nothing.
+In any thread but the main one, where signals are another's business, all of this does nothing.
 """
 
 import signal

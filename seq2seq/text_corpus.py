@@ -6,7 +6,7 @@
 Legend of shapes: N rows, texts that are read side by side; M symbols in a window.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -20,6 +20,7 @@ from seq2seq.array_folder import (
     ArrayFile,
     dtype_of_ids,
     fingerprint,
+    is_undamaged,
     mapped_arrays,
     read_manifest,
     replacing,
@@ -27,7 +28,7 @@ from seq2seq.array_folder import (
     write_manifest,
 )
 from seq2seq.config import TextDataConfig
-from seq2seq.errors import DataError, UsageError
+from seq2seq.errors import DataError, ModelError, UsageError
 from seq2seq.lines import read_text
 from seq2seq.pairs import check_rereadable
 from seq2seq.text_tokenizer import TextTokenizer
@@ -200,18 +201,24 @@ class TextIds:
         self.test = test
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, verified: Sequence[str] = ()) -> Self:
         """The ids that `encode_text` wrote to `folder`.
 
+        Args:
+            folder: That of them.
+            verified: The parts that are read whole, to be compared with their sha256.
+
         Raises:
-            DataError: `folder` has no complete encoded text.
+            DataError: `folder` has no complete encoded text, or it is damaged.
         """
         try:
             manifest = read_manifest(folder, form=_FORMAT)
+            if not is_undamaged(folder, manifest, verified):
+                raise ValueError("other bytes than the manifest says")
             arrays = mapped_arrays(folder, manifest, TextParts._fields)
             counts = _counts_of(manifest["counts"])
             return cls(counts, **arrays, fingerprint=fingerprint(manifest))
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ModelError, ValueError, KeyError, TypeError) as err:
             raise DataError(
                 f"{folder}: not a complete encoded text ({err}); delete it and train again"
             ) from err

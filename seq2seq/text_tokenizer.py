@@ -94,8 +94,8 @@ class _SymbolTokenizer:
         """The tokenizer with the symbols of `text`, of which the most frequent are kept.
 
         Args:
-            text: What the symbols are counted in; of equally frequent ones that with the lower
-                code points comes first.
+            text: What the symbols are counted in; of equally frequent ones the one with the
+                lower code points comes first.
             most_symbols: The largest vocabulary size, unknown included.
         """
         counts = sorted(Counter(cls.split(text)).items(), key=lambda item: (-item[1], item[0]))

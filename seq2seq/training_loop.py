@@ -211,10 +211,10 @@ class TrainingLoop:
 
     def finish(self, reporter: Reporter | Onlooker) -> TrainingResult:
         """Trains until the last step, until scores stop getting better, or until a signal comes."""
-        recent = RecentUpdates()
         with self._batches() as batches, signals_noted() as received:
             if self._begins_with_model:
                 self._validate_model_of_init(reporter)
+            recent = RecentUpdates()
             while not self._is_complete():
                 self._update(recent, batches)
                 # Whichever worker got it, all stop; one that comes later waits for the next step.

@@ -160,6 +160,14 @@ def test_language_model_speed_prints_training_and_writing(text: list[str], tmp_p
         assert re.search(row, done.stdout), f"{row}\n{done.stdout}"
 
 
+def test_scaling_knows_its_axes(tmp_path: Path) -> None:
+    arguments = ["--axes", "units,unit", "--values", "8", "--output", str(tmp_path)]
+    done = run(str(FOLDER / "scaling.py"), *arguments)
+    assert done.returncode == 2
+    assert "got 'unit', expected some of" in " ".join(done.stderr.split())
+    assert not (tmp_path / "scaling.md").exists()
+
+
 @pytest.mark.parametrize(
     ("axis", "value", "systems"),
     [

@@ -210,6 +210,7 @@ def test_keys_of_a_language_model_that_only_look_like_a_conflict_are_accepted(lo
         ("[training]\ngradient_norm = 1e39", "training.gradient_norm: got 1e+39, expected less"),
         ("[decoding]\nlength_penalty = 1e39", "decoding.length_penalty: got 1e+39, expected less"),
         (f"[decoding]\nmax_length_offset = {2**31}", "decoding.max_length_offset: got 2147483648"),
+        (f"[tokenizer]\nvocabulary_size = {2**31}", "tokenizer.vocabulary_size: got 2147483648"),
         ('[tokenizer]\nsource_model = "a\\u0000b"', "tokenizer.source_model: got 'a\\x00b', expec"),
         (f"seed = {'9' * 5000}", "not valid TOML: Exceeds the limit"),
     ],

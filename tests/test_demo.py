@@ -18,7 +18,7 @@ from seq2seq.cli import app
 from seq2seq.config_file import load_config
 from seq2seq.demo import DemoResult, demo_config, next_commands, render, run_demo
 from seq2seq.demo_corpus import write_corpus
-from seq2seq.errors import StorageError
+from seq2seq.errors import StorageError, UsageError
 from seq2seq.evaluation import Score
 from seq2seq.training import train
 from seq2seq.translator import Hypothesis, Translation, Translator
@@ -160,15 +160,30 @@ def test_demo_configuration_can_be_changed_as_its_last_command_does(untrained, t
 
 def test_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
     (tmp_path / "demo").write_text("a file")
-    with pytest.raises(StorageError, match="demo/corpus: the corpus cannot be written"):
+    with pytest.raises(StorageError, match="demo/corpus: cannot be written: Not a directory"):
         run_demo(tmp_path / "demo")
 
 
-def test_configuration_that_cannot_be_written_is_a_storage_error(untrained, tmp_path):
+def test_what_the_demo_did_not_write_is_not_overwritten(untrained, tmp_path):
     (tmp_path / "demo.toml").mkdir()
-    with pytest.raises(StorageError, match=r"demo\.toml: cannot be written: Is a directory"):
+    with pytest.raises(StorageError, match=r"demo\.toml: cannot be read: Is a directory"):
         run_demo(tmp_path)
-    assert untrained == []
+    (tmp_path / "demo.toml").rmdir()
+    run_demo(tmp_path)
+    run_demo(tmp_path)  # what it did write is no hindrance
+    assert len(untrained) == 2
+    for name in ("demo.toml", "corpus/train.de"):
+        path, before = tmp_path / name, (tmp_path / name).read_bytes()
+        other = tmp_path / "corpus" / "validation.en"
+        other.unlink(missing_ok=True)
+        path.write_bytes(b"mine\n")
+        message = rf"{name}: is there already, and not as the demo writes it; rename it, or name an"
+        with pytest.raises(UsageError, match=message):
+            run_demo(tmp_path)
+        assert path.read_bytes() == b"mine\n"
+        assert not other.exists()  # found before anything was written
+        path.write_bytes(before)
+    assert len(untrained) == 2
 
 
 def typed(command):

@@ -377,5 +377,5 @@ def test_written_parts_are_parallel_and_share_no_source(tmp_path):
 
 def test_corpus_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="corpus: the corpus cannot be written: Not a directory"):
+    with pytest.raises(StorageError, match="corpus: cannot be written: Not a directory"):
         write_corpus(tmp_path / "file" / "corpus", seed=1, train=1, validation=1, test=1)

@@ -1,6 +1,9 @@
 """What ends a command: one line, and an exit code that says which kind it is."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cli_fixtures import error_of, output_of
@@ -32,6 +35,28 @@ def test_each_error_is_one_line_with_its_exit_code(error, code, monkeypatch, cap
     monkeypatch.setattr("seq2seq.inspection.describe", _raising(error))
     assert main(["inspect", "m"]) == code
     assert error_of(capsysbinary) == "error: x"
+
+
+def test_a_full_disk_behind_stderr_changes_no_exit_code():
+    program = """
+import sys
+from seq2seq import cli
+from seq2seq.console import say
+from seq2seq.runtime import quiet_stderr
+
+@cli.app.command()
+def tell():
+    say("something")
+    with quiet_stderr():
+        print("done")
+
+sys.exit(cli.main(["tell"]))
+"""
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
 def _raising(error):

@@ -132,6 +132,18 @@ def test_without_a_text_a_language_model_is_scored_on_what_was_held_back(
     )
 
 
+def test_a_held_back_text_that_is_damaged_is_not_scored(
+    writing, language_model, tmp_path, capsysbinary
+):
+    folder = tmp_path / "model"
+    shutil.copytree(writing, folder)
+    encode_text(TextParts("a cat", "a", "a dog"), language_model.tokenizer, folder / "encoded")
+    path = folder / "encoded" / "test.bin"
+    path.write_bytes(path.read_bytes()[::-1])
+    assert main(["evaluate", str(folder)]) == 3
+    assert "encoded: not a complete encoded text (other bytes than" in error_of(capsysbinary)
+
+
 @pytest.mark.parametrize("parts", [None, TextParts("a cat", "a", "")])
 def test_a_language_model_without_a_test_text_needs_one(
     writing, language_model, parts, tmp_path, capsysbinary

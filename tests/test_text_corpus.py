@@ -203,11 +203,35 @@ def test_damaged_ids_are_encoded_anew(folder, name, damage):
     assert TextIds.open(folder).training.tolist() == [ord(c) for c in PARTS.training]
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "test.bin"])
+def test_a_pipe_in_the_place_of_a_file_is_not_read(folder, name):
+    encode_text(PARTS, CodePoints(), folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DataError, match=rf"{name}: is no file; expected a file in the model"):
+        TextIds.open(folder, verified=["test"])
+    assert not encode_text(PARTS, CodePoints(), folder).reused
+    assert TextIds.open(folder, verified=["test"]).test.tolist() == [ord(c) for c in PARTS.test]
+
+
+def test_brackets_nested_too_deep_are_no_manifest(folder):
+    encode_text(PARTS, CodePoints(), folder)
+    (folder / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="data: not a complete encoded text"):
+        TextIds.open(folder)
+
+
 def test_opening_tells_what_is_missing(folder):
     message = "data: not a complete encoded text .*; delete it and train again"
     with pytest.raises(DataError, match=message):
         TextIds.open(folder)
     encode_text(PARTS, CodePoints(), folder)
+    ids = bytearray((folder / "training.bin").read_bytes())
+    ids[0] ^= 1
+    (folder / "training.bin").write_bytes(ids)
+    TextIds.open(folder, verified=["validation"])
+    with pytest.raises(DataError, match=r"data: not a complete encoded text \(other bytes than"):
+        TextIds.open(folder, verified=["training"])
     (folder / "validation.bin").write_bytes(b"x")
     with pytest.raises(DataError, match=r"validation\.bin has 1 bytes, not 14"):
         TextIds.open(folder)
