@@ -8,7 +8,8 @@ for as many seconds on the same batches, by Adam, with the configuration's dropo
 gradient norm, and the rate that ours had after as many seconds (`--rate` says another highest one,
 as what is best for one model need not be for the other). The clock stands still while a batch is
 waited for, in the first update, in which TensorFlow traces, and during validations: what is
-counted of ours is all of it. What these layers do not have is left out: tied embeddings, bridges,
+counted of ours is all of it. Its bridge is always dense, and an update is one batch. What these
+layers do not have is left out: tied embeddings, a reversed source, attention in the first layer,
 residuals, more heads, other kinds of dropout, averages of weights, other segmentations, and
 consistency.
 
