@@ -73,8 +73,8 @@ def read_manifest(folder: Path, *, form: int) -> dict[str, Any]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: There is none, or it is damaged, or of another format than `form`.
-        ModelError: It is a link, pipe or device, or too large.
+        ValueError: It is damaged, or of another format than `form`.
+        ModelError: There is none, or it is a link, pipe or device, or too large.
     """
     manifest: dict[str, Any] = read_record(folder / _MANIFEST)
     if manifest["key"]["format"] != form:

@@ -40,6 +40,7 @@ from seq2seq.checkpoint import (
     save_checkpoint,
     validated_steps,
 )
+from seq2seq.config import Config
 from seq2seq.errors import (
     DivergenceError,
     Interrupted,
@@ -52,6 +53,15 @@ from seq2seq.training import TrainingResult, train
 from seq2seq.validation import Validated
 
 pytestmark = pytest.mark.usefixtures("no_wait_for_the_disk")
+
+
+def train_until_killed(
+    script: Script, at: int, config: Config, folder: Path, *, resume: bool = False
+) -> None:
+    """Trains until the process is killed in update `at` of the script."""
+    script.events[at] = raising(Killed())
+    with pytest.raises(Killed):
+        train(config, folder, resume=resume)
 
 
 def signalling(number: int) -> Callable[[], None]:
@@ -298,9 +308,7 @@ def test_checkpoints_are_made_in_between_when_it_is_time(
     script: Script, text: Path, tmp_path: Path
 ) -> None:
     config = config_for(text, training__checkpoint_every_minutes=ALWAYS)
-    script.events[4] = raising(Killed())
-    with pytest.raises(Killed):
-        train(config, tmp_path / "model")
+    train_until_killed(script, 4, config, tmp_path / "model")
     assert checkpoint_steps(tmp_path / "model") == [2, 3]
     assert read_best(tmp_path / "model") is None
 
@@ -341,9 +349,7 @@ def test_saved_at_every_step_only_the_killed_one_is_made_again(
     script: Script, text: Path, tmp_path: Path
 ) -> None:
     config = config_for(text, training__checkpoint_every_minutes=ALWAYS)
-    script.events[4] = raising(Killed())
-    with pytest.raises(Killed):
-        train(config, tmp_path / "model")
+    train_until_killed(script, 4, config, tmp_path / "model")
     train(config, tmp_path / "model", resume=True)
     numbers = [update.number for update in script.updates]
     assert numbers == [0, 1, 2, 3, 3, 4, 5]
@@ -500,9 +506,7 @@ def test_a_worse_model_after_a_resume_is_not_the_best(
 ) -> None:
     script.bleus = [1.0, 8.0, 5.0]
     config = config_for(text, validation__every_steps=2, training__keep_checkpoints=1)
-    script.events[5] = raising(Killed())
-    with pytest.raises(Killed):
-        train(config, tmp_path / "model")
+    train_until_killed(script, 5, config, tmp_path / "model")
     (tmp_path / "model" / "best.json").unlink()  # killed just before it was written
     result = train(config, tmp_path / "model", resume=True)
     assert (result.best["step"], result.best["bleu"]) == (4, 8.0)
@@ -521,9 +525,9 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     script.bleus = [1.0, 2.0, 2.0, 3.0]
     train(config_for(text, **options), folder)
     assert read_best(folder)["step"] == 4
-    script.events[10] = raising(Killed())
-    with pytest.raises(Killed):
-        train(config_for(text, **options, training__max_steps=12), folder, resume=True)
+    train_until_killed(
+        script, 10, config_for(text, **options, training__max_steps=12), folder, resume=True
+    )
     assert checkpoint_steps(folder) == [6, 8]
     path = folder / "checkpoints" / "step-8" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -547,9 +551,7 @@ def test_a_best_step_that_is_damaged_is_not_named_when_none_before_was_validated
 ) -> None:
     folder = tmp_path / "model"
     options = {"validation__every_steps": 4, "training__checkpoint_every_minutes": ALWAYS}
-    script.events[5] = raising(Killed())
-    with pytest.raises(Killed):
-        train(config_for(text, **options), folder)
+    train_until_killed(script, 5, config_for(text, **options), folder)
     assert (checkpoint_steps(folder), read_best(folder)["step"]) == ([3, 4], 4)
     (folder / "checkpoints" / "step-4" / "training.json").unlink()
     script.events[6] = raising(Killed())  # before anything else is saved
