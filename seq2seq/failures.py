@@ -60,7 +60,7 @@ def drop_unwritten() -> None:
     """Drops what stdout and stderr cannot take: at exit Python would try again and end with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
+            if stream is not None and not stream.closed:
                 stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
